@@ -1,0 +1,58 @@
+# Two rules: every target says what it does in `make help`; tools are pinned here.
+GOLANGCI_LINT_VERSION := v2.15.0
+TOOLS := $(CURDIR)/.tools
+GO ?= go
+MODULES := . integration
+FUZZTIME ?= 15s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: all
+all: build lint test ## what a change must pass before it is sent
+
+.PHONY: build
+build: ## compile every package of every module
+	@for m in $(MODULES); do (cd $$m && $(GO) build ./... && $(GO) vet ./...) || exit 1; done
+
+.PHONY: test
+test: ## the tests of the main module, as in the README
+	$(GO) test ./...
+
+.PHONY: race
+race: ## the same with the race detector, shuffled, three times
+	$(GO) test -race -shuffle=on -count=3 ./...
+
+.PHONY: integration
+integration: ## tests that need real servers (PostgreSQL, Redis) and the long example runs
+	cd integration && $(GO) test ./...
+	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m ./examples/...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (default 15s)
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+.PHONY: bench
+bench: ## the benchmarks, five rounds, with allocations
+	$(GO) test -run '^$$' -bench . -benchmem -count 5 ./broker/embedded ./listener
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## golangci-lint with .golangci.yml, gofmt included
+	$< run ./...
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## format every file
+	$< fmt ./...
+
+.PHONY: tidy
+tidy: ## fail if go.mod or go.sum of a module is not tidy
+	@for m in $(MODULES); do (cd $$m && $(GO) mod tidy -diff) || exit 1; done
+
+$(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION):
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(TOOLS)/golangci-lint $@
