@@ -1,0 +1,268 @@
+package message
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"net/netip"
+)
+
+// Magic numbers of a record.
+const (
+	// MagicV1 begins a record whose topic length has one byte.
+	MagicV1 uint32 = 0xDAA320A7
+	// MagicV2 begins a record whose topic length has two bytes.
+	MagicV2 uint32 = 0xDAA320AB
+	// MagicBlank begins the filler at the end of a RocketMQ commit log file;
+	// it is never sent to clients.
+	MagicBlank uint32 = 0xCBD43194
+)
+
+// Limits of the layout. A broker may set smaller ones.
+const (
+	// MaxTopicV1 is the longest topic in bytes that the first magic can hold:
+	// Java reads its length as a signed byte.
+	MaxTopicV1 = math.MaxInt8
+	// MaxTopic is the longest topic in bytes.
+	MaxTopic = math.MaxInt16
+	// MaxProperties is the longest string of properties in bytes.
+	MaxProperties = math.MaxInt16
+	// MaxBody is the longest body in bytes.
+	MaxBody = 1 << 30
+)
+
+const (
+	fixedSize = 91 // IPv4 hosts, first magic, nothing in the three variable parts
+	v6Extra   = 12
+	crcMask   = 0x7FFFFFFF
+
+	atQueueID     = 12
+	atQueueOffset = 20
+	atPhysical    = 28
+	atSysFlag     = 36
+	atBornHost    = 48
+)
+
+// Errors of this package; those that are returned wrap them with details.
+var (
+	// ErrMalformed: the bytes are not what they should be.
+	ErrMalformed = errors.New("malformed message")
+	// ErrBodyCRC: the body does not match its checksum.
+	ErrBodyCRC = errors.New("body does not match its checksum")
+	// ErrTooLong: a part does not fit its length field.
+	ErrTooLong = errors.New("too long for the message format")
+)
+
+// Stored is one stored message. Times are in milliseconds since 1970.
+type Stored struct {
+	Topic          string
+	QueueID        int32
+	QueueOffset    int64
+	PhysicalOffset int64
+	// Flag is the application's own.
+	Flag int32
+	// SysFlag holds the Sys… bits. AppendTo writes those about hosts as the
+	// hosts are, whatever is set here.
+	SysFlag        int32
+	BornTimestamp  int64
+	StoreTimestamp int64
+	// BornHost and StoreHost are written as 0.0.0.0:0 when they are not valid.
+	// IPv4 addresses in IPv6 form are written as IPv4.
+	BornHost, StoreHost netip.AddrPort
+	// ReconsumeTimes is how often the message failed before.
+	ReconsumeTimes int32
+	// PreparedTransactionOffset is, on the message of a committed transaction,
+	// the physical offset of its half message, else 0.
+	PreparedTransactionOffset int64
+	// Body as stored, that is compressed if [SysCompressed] is set.
+	Body []byte
+	// Properties is the encoded string; see [ParseProperties] and [Property].
+	Properties string
+}
+
+// Size is the size of the record in bytes.
+func (s *Stored) Size() int {
+	n := fixedSize + len(s.Body) + len(s.Topic) + len(s.Properties)
+	if isV6(s.BornHost) {
+		n += v6Extra
+	}
+	if isV6(s.StoreHost) {
+		n += v6Extra
+	}
+	if len(s.Topic) > MaxTopicV1 {
+		n++
+	}
+	return n
+}
+
+// AppendTo appends the record to b. It keeps nothing of b and of s. If a part
+// is too long it answers b unchanged and an error that wraps [ErrTooLong].
+func (s *Stored) AppendTo(b []byte) ([]byte, error) {
+	switch {
+	case len(s.Topic) > MaxTopic:
+		return b, fmt.Errorf("encode message: topic of %d bytes, at most %d: %w", len(s.Topic), MaxTopic, ErrTooLong)
+	case len(s.Properties) > MaxProperties:
+		return b, fmt.Errorf("encode message for %s: properties of %d bytes, at most %d: %w", s.Topic, len(s.Properties), MaxProperties, ErrTooLong)
+	case len(s.Body) > MaxBody:
+		return b, fmt.Errorf("encode message for %s: body of %d bytes, at most %d: %w", s.Topic, len(s.Body), MaxBody, ErrTooLong)
+	}
+	magic := MagicV1
+	if len(s.Topic) > MaxTopicV1 {
+		magic = MagicV2
+	}
+	be := binary.BigEndian
+	b = be.AppendUint32(b, uint32(s.Size()))
+	b = be.AppendUint32(b, magic)
+	b = be.AppendUint32(b, BodyCRC(s.Body))
+	b = be.AppendUint32(b, uint32(s.QueueID))
+	b = be.AppendUint32(b, uint32(s.Flag))
+	b = be.AppendUint64(b, uint64(s.QueueOffset))
+	b = be.AppendUint64(b, uint64(s.PhysicalOffset))
+	b = be.AppendUint32(b, uint32(s.hostFlags()))
+	b = be.AppendUint64(b, uint64(s.BornTimestamp))
+	b = appendHost(b, s.BornHost)
+	b = be.AppendUint64(b, uint64(s.StoreTimestamp))
+	b = appendHost(b, s.StoreHost)
+	b = be.AppendUint32(b, uint32(s.ReconsumeTimes))
+	b = be.AppendUint64(b, uint64(s.PreparedTransactionOffset))
+	b = be.AppendUint32(b, uint32(len(s.Body)))
+	b = append(b, s.Body...)
+	if magic == MagicV2 {
+		b = be.AppendUint16(b, uint16(len(s.Topic)))
+	} else {
+		b = append(b, byte(len(s.Topic)))
+	}
+	b = append(b, s.Topic...)
+	b = be.AppendUint16(b, uint16(len(s.Properties)))
+	return append(b, s.Properties...), nil
+}
+
+func (s *Stored) hostFlags() int32 {
+	f := s.SysFlag &^ (SysBornHostV6 | SysStoreHostV6)
+	if isV6(s.BornHost) {
+		f |= SysBornHostV6
+	}
+	if isV6(s.StoreHost) {
+		f |= SysStoreHostV6
+	}
+	return f
+}
+
+// Decode reads the record at the beginning of b and answers its size, so that
+// b[n:] is the next one. The Body is a part of b; everything else is copied.
+// Bytes that are no record answer an error that wraps [ErrMalformed], a body
+// that was changed one that wraps [ErrBodyCRC]. The size is answered with an
+// error too where it is known and lies within b, else it is 0.
+func Decode(b []byte) (s Stored, n int, err error) {
+	s, n, crc, err := decode(b)
+	if err != nil {
+		return Stored{}, n, err
+	}
+	if got := BodyCRC(s.Body); got != crc {
+		return Stored{}, n, fmt.Errorf("decode message of topic %s: %w: stored %08x, computed %08x", s.Topic, ErrBodyCRC, crc, got)
+	}
+	return s, n, nil
+}
+
+// DecodeTrusted is [Decode] without the checksum of the body, for bytes that
+// an outer checksum has proved already.
+func DecodeTrusted(b []byte) (s Stored, n int, err error) {
+	s, n, _, err = decode(b)
+	if err != nil {
+		return Stored{}, n, err
+	}
+	return s, n, nil
+}
+
+func decode(b []byte) (s Stored, n int, crc uint32, err error) {
+	if len(b) < fixedSize {
+		return s, 0, 0, fmt.Errorf("decode message: %w: %d bytes, a record has at least %d", ErrMalformed, len(b), fixedSize)
+	}
+	total := binary.BigEndian.Uint32(b)
+	if total < fixedSize || uint64(total) > uint64(len(b)) {
+		return s, 0, 0, fmt.Errorf("decode message: %w: size %d, between %d and %d is possible", ErrMalformed, total, fixedSize, len(b))
+	}
+	n = int(total)
+	magic := binary.BigEndian.Uint32(b[4:])
+	if magic != MagicV1 && magic != MagicV2 {
+		return s, n, 0, fmt.Errorf("decode message: %w: magic %08x", ErrMalformed, magic)
+	}
+	c := cursor{b: b[8:n]}
+	crc = c.u32()
+	s.QueueID = int32(c.u32())
+	s.Flag = int32(c.u32())
+	s.QueueOffset = int64(c.u64())
+	s.PhysicalOffset = int64(c.u64())
+	s.SysFlag = int32(c.u32())
+	s.BornTimestamp = int64(c.u64())
+	s.BornHost = c.host(s.SysFlag&SysBornHostV6 != 0)
+	s.StoreTimestamp = int64(c.u64())
+	s.StoreHost = c.host(s.SysFlag&SysStoreHostV6 != 0)
+	s.ReconsumeTimes = int32(c.u32())
+	s.PreparedTransactionOffset = int64(c.u64())
+	s.Body = c.bytes(int(int32(c.u32())))
+	if magic == MagicV2 {
+		s.Topic = string(c.bytes(int(int16(c.u16()))))
+	} else {
+		s.Topic = string(c.bytes(int(int8(c.u8()))))
+	}
+	s.Properties = string(c.bytes(int(int16(c.u16()))))
+	switch {
+	case c.bad:
+		return s, n, 0, fmt.Errorf("decode message: %w: a field goes beyond the size of %d", ErrMalformed, n)
+	case len(c.b) != 0:
+		return s, n, 0, fmt.Errorf("decode message: %w: %d bytes behind the last field", ErrMalformed, len(c.b))
+	}
+	return s, n, crc, nil
+}
+
+// BodyCRC is the checksum of a body as records carry it: CRC-32 (IEEE) without
+// the highest bit.
+func BodyCRC(body []byte) uint32 { return crc32.ChecksumIEEE(body) & crcMask }
+
+// PatchOffsets sets queue, queue offset and physical offset of the encoded
+// record at the beginning of b, for a writer that learns them last. A b too
+// short to be a record is left alone and answers false.
+func PatchOffsets(b []byte, queueID int32, queueOffset, physicalOffset int64) bool {
+	if len(b) < fixedSize {
+		return false
+	}
+	binary.BigEndian.PutUint32(b[atQueueID:], uint32(queueID))
+	binary.BigEndian.PutUint64(b[atQueueOffset:], uint64(queueOffset))
+	binary.BigEndian.PutUint64(b[atPhysical:], uint64(physicalOffset))
+	return true
+}
+
+// PatchStoreTimestamp sets the store timestamp, in milliseconds, of the encoded
+// record at the beginning of b. A b too short to be a record is left alone and
+// answers false.
+func PatchStoreTimestamp(b []byte, ms int64) bool {
+	if len(b) < fixedSize {
+		return false
+	}
+	at := atBornHost + 8
+	if int32(binary.BigEndian.Uint32(b[atSysFlag:]))&SysBornHostV6 != 0 {
+		at += v6Extra
+	}
+	binary.BigEndian.PutUint64(b[at:], uint64(ms))
+	return true
+}
+
+func isV6(h netip.AddrPort) bool { return h.Addr().Is6() && !h.Addr().Is4In6() }
+
+// appendHost writes address and port; the port takes four bytes.
+func appendHost(b []byte, h netip.AddrPort) []byte {
+	switch a := h.Addr().Unmap(); {
+	case a.Is4():
+		ip := a.As4()
+		b = append(b, ip[:]...)
+	case a.Is6():
+		ip := a.As16()
+		b = append(b, ip[:]...)
+	default:
+		return append(b, 0, 0, 0, 0, 0, 0, 0, 0)
+	}
+	return binary.BigEndian.AppendUint32(b, uint32(h.Port()))
+}

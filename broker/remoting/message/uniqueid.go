@@ -1,0 +1,125 @@
+package message
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// UniqueIDs makes the ids that producers give their messages, in RocketMQ's
+// form: address, process id, a constant, milliseconds since the first of the
+// month, a counter; 32 upper case hex digits, 56 if the host has only IPv6.
+//
+// The constant is random and drawn again each month, so ids of two generators,
+// and of one generator a month later, differ. Ids are opaque text: neither the
+// address nor the time in them may be trusted.
+type UniqueIDs struct {
+	addr netip.Addr
+	pid  uint16
+
+	mu      sync.Mutex
+	month   time.Time // the first of the month that salt and last belong to
+	salt    uint32
+	last    uint32 // milliseconds; never goes back within a month
+	counter uint16
+}
+
+// NewUniqueIDs makes a generator for this process. It looks for an address of
+// the host once and takes a random one if there is none. A generator is safe
+// for concurrent use and holds no resources.
+func NewUniqueIDs() *UniqueIDs {
+	return &UniqueIDs{addr: hostAddr(), pid: uint16(os.Getpid())}
+}
+
+// Next answers a new id.
+func (u *UniqueIDs) Next() string {
+	now := time.Now()
+	u.mu.Lock()
+	if m := monthStart(now); m.After(u.month) {
+		// A clock that goes back over the end of a month keeps the salt: last
+		// stands still until the time has caught up, the counter does not.
+		u.month, u.last, u.salt = m, 0, randomUint32()
+	}
+	u.last = max(u.last, uint32(max(0, now.Sub(u.month).Milliseconds())))
+	ms, salt, n := u.last, u.salt, u.counter
+	u.counter++
+	if u.counter == 0 {
+		u.last++ // 65536 ids within one millisecond borrow from the next one
+	}
+	u.mu.Unlock()
+	return formatUniqueID(u.addr, u.pid, salt, ms, n)
+}
+
+// UniqueIDTime answers when the id was made, as far as the id can tell: it
+// holds the time within a month, of which the latest one not after now is
+// taken. ok is false for texts that are no unique id.
+func UniqueIDTime(id string, now time.Time) (at time.Time, ok bool) {
+	if len(id) != offsetIDv4 && len(id) != offsetIDv6 {
+		return time.Time{}, false
+	}
+	b, err := hex.DecodeString(id)
+	if err != nil {
+		return time.Time{}, false
+	}
+	ms := time.Duration(binary.BigEndian.Uint32(b[len(b)-6:])) * time.Millisecond
+	if ms > 31*24*time.Hour+time.Hour {
+		return time.Time{}, false
+	}
+	at = monthStart(now).Add(ms)
+	if at.After(now) {
+		at = monthStart(monthStart(now).AddDate(0, 0, -1)).Add(ms)
+	}
+	return at, true
+}
+
+func formatUniqueID(addr netip.Addr, pid uint16, salt, ms uint32, counter uint16) string {
+	b := make([]byte, 0, offsetIDv6/2)
+	b = append(b, addr.AsSlice()...)
+	b = binary.BigEndian.AppendUint16(b, pid)
+	b = binary.BigEndian.AppendUint32(b, salt)
+	b = binary.BigEndian.AppendUint32(b, ms)
+	b = binary.BigEndian.AppendUint16(b, counter)
+	return upperHex(b)
+}
+
+func monthStart(t time.Time) time.Time {
+	y, m, _ := t.Date()
+	return time.Date(y, m, 1, 0, 0, 0, 0, t.Location())
+}
+
+func randomUint32() uint32 {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails: it ends the program instead
+	return binary.BigEndian.Uint32(b[:])
+}
+
+// hostAddr prefers IPv4, which gives the shorter id; loopback addresses tell
+// nothing and are not taken.
+func hostAddr() netip.Addr {
+	var v6 netip.Addr
+	addrs, _ := net.InterfaceAddrs() // no address is an answer too
+	for _, a := range addrs {
+		n, ok := a.(*net.IPNet)
+		if !ok || !n.IP.IsGlobalUnicast() {
+			continue
+		}
+		ip, ok := netip.AddrFromSlice(n.IP)
+		if ip = ip.Unmap(); ok && ip.Is4() {
+			return ip
+		}
+		if ok && !v6.IsValid() {
+			v6 = ip
+		}
+	}
+	if v6.IsValid() {
+		return v6
+	}
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], randomUint32())
+	return netip.AddrFrom4(b)
+}
