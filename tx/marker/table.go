@@ -11,21 +11,21 @@ import (
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/tx"
 )
 
-// ErrTombstone says that the transaction was judged dead before it committed:
-// a check-back found no row and left one. Nothing of it happened.
-var ErrTombstone = errors.New("the transaction was already rolled back by a check")
+var (
+	// ErrTombstone says that the transaction was judged dead before it committed:
+	// a check-back found no row and left one. Nothing of it happened.
+	ErrTombstone = errors.New("the transaction was already rolled back by a check")
+	// ErrCommitted says that a transaction with the same id committed earlier;
+	// the function was not run again.
+	ErrCommitted = errors.New("a transaction with this id committed before; its function was not run again")
+)
 
 // PanicError is a panic of the function given to [Table.Run]; the transaction
 // was rolled back.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error returns the value of the panic; the stack is in Stack.
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+type PanicError = tx.PanicError
 
 // States of a row.
 const (
@@ -105,12 +105,18 @@ func (t *Table) Create(ctx context.Context) error {
 // Run runs f and the row of id in one transaction. It answers
 //
 //   - Commit and nil: f and the row are committed;
+//   - Commit and an error: they are committed, but not by this call
+//     ([ErrCommitted]), or by f itself, which must not end the transaction;
 //   - Rollback and an error: nothing happened; the error is f's, a
 //     [*PanicError], [ErrTombstone], or that of the database;
-//   - Undecided and an error: the answer to COMMIT was lost. Only a check tells.
+//   - Undecided and an error: the answer to COMMIT was lost, and the database
+//     could not be asked at once. Only a check tells.
 //
 // The transaction is rolled back when ctx ends before the commit.
 func (t *Table) Run(ctx context.Context, id string, f func(ctx context.Context, tx *sql.Tx) error) (driver.Decision, error) {
+	if id == "" {
+		return driver.Rollback, errors.New("run a local transaction: the id is empty")
+	}
 	tx, err := t.db.BeginTx(ctx, nil)
 	if err != nil {
 		return driver.Rollback, fmt.Errorf("begin local transaction %s: %w", id, err)
@@ -123,23 +129,54 @@ func (t *Table) Run(ctx context.Context, id string, f func(ctx context.Context, 
 	}()
 	if err := t.insert(ctx, tx, id); err != nil {
 		finished = true
-		return driver.Rollback, errors.Join(err, ignoreDone(tx.Rollback()))
+		err = errors.Join(err, ignoreDone(tx.Rollback()))
+		if errors.Is(err, errDuplicate) {
+			return t.byRow(ctx, id, err, true)
+		}
+		return driver.Rollback, err
 	}
-	if err := contained(ctx, tx, f); err != nil {
-		finished = true
-		return driver.Rollback, errors.Join(err, ignoreDone(tx.Rollback()))
-	}
+	err = contained(ctx, tx, f)
 	finished = true
-	switch err := tx.Commit(); {
-	case err == nil:
-		return driver.Commit, nil
-	case errors.Is(err, sql.ErrTxDone):
-		// The context ended and database/sql rolled back before it sent COMMIT.
-		return driver.Rollback, fmt.Errorf("commit local transaction %s: %w", id, err)
+	if err != nil {
+		switch undo := tx.Rollback(); {
+		case errors.Is(undo, sql.ErrTxDone):
+			// Either the context ended it, or f did, perhaps by a commit.
+			return t.byRow(ctx, id, err, false)
+		default:
+			// A failed ROLLBACK rolls back with its connection: no COMMIT was sent.
+			return driver.Rollback, errors.Join(err, undo)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		lost := !errors.Is(err, sql.ErrTxDone) // else f or the context ended it
+		d, err := t.byRow(ctx, id, fmt.Errorf("commit local transaction %s: %w", id, err), false)
+		if d == driver.Commit && lost {
+			err = nil // only the answer was lost
+		}
+		return d, err
+	}
+	return driver.Commit, nil
+}
+
+// byRow answers for a transaction whose end this call did not see: the row
+// decides, and a tombstone makes the answer final if there is none. before says
+// that the row was there before the call.
+func (t *Table) byRow(ctx context.Context, id string, cause error, before bool) (driver.Decision, error) {
+	d, err := t.Decide(context.WithoutCancel(ctx), id) // bounded by the lock timeout
+	switch {
+	case err != nil:
+		return driver.Undecided, errors.Join(cause, err)
+	case before && d == driver.Commit:
+		return d, fmt.Errorf("local transaction %s: %w", id, ErrCommitted)
+	case before && d == driver.Rollback:
+		return d, fmt.Errorf("local transaction %s: %w", id, ErrTombstone)
 	default:
-		return driver.Undecided, fmt.Errorf("commit local transaction %s: %w", id, err)
+		return d, cause
 	}
 }
+
+// errDuplicate says that the id has a row.
+var errDuplicate = errors.New("the id has a row already")
 
 // insert puts the row first, so that a tombstone stops a slow transaction
 // before it does its work.
@@ -149,7 +186,7 @@ func (t *Table) insert(ctx context.Context, tx *sql.Tx, id string) error {
 	case err == nil:
 		return nil
 	case t.d.IsDuplicate(err):
-		return fmt.Errorf("local transaction %s: %w", id, ErrTombstone)
+		return fmt.Errorf("local transaction %s: %w", id, errDuplicate)
 	default:
 		return fmt.Errorf("mark local transaction %s in %s: %w", id, t.cfg.Name, err)
 	}
