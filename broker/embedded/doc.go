@@ -1,0 +1,47 @@
+// Package embedded is the bundled broker and its driver for the process that
+// holds it: topics with queues, consumer groups, retries and dead letters,
+// messages delayed to any time, half messages with check-back, an index by key,
+// on one durable log. [Open] needs neither fx nor package sdk; [Module] is for
+// applications that use both. It is one node on purpose.
+//
+// # What is promised
+//
+//   - What Send answered as Stored survives a kill of the process, and in the
+//     default mode [SyncAlways] a power cut. What a consumer sees is durable by
+//     the same measure.
+//   - The order of a queue is the order of the answers of Send.
+//   - Delivery is at least once: a message comes again after a crash if its
+//     settlement was less than a second old. A hand-over of a lane inside the
+//     process, and a clean close, repeat only what was not settled.
+//   - A half message has one decision, made by one frame of the log, and keeps
+//     it through any crash.
+//   - A failed sync is final: writing ends with [driver.Unavailable], reading
+//     goes on, Health reports it, and only opening the store again ends it. A
+//     full disk is not: writes answer [driver.ResourceExhausted] until there
+//     is room.
+//
+// # What is not
+//
+//   - Delays of Retry and Return on ordered and on broadcast lanes, and the
+//     attempts counted there, are kept in memory and begin anew with a restart.
+//   - How often a half message was asked for is kept in memory as well.
+//   - The decisions of the last 131072 half messages are remembered. A Resolve
+//     that repeats an older one is told [driver.NotFound], and an older unique
+//     id may be prepared anew.
+//   - Nothing is removed by age; DeleteTopic frees no space.
+//
+// # How it works
+//
+// Everything is a fold over the log of package commitlog: messages in
+// RocketMQ's stored layout, and small frames for topics, positions, rollbacks
+// and parked half messages. Opening replays it. One goroutine writes: it takes
+// everything that waits, appends it, syncs once, makes it visible and answers.
+//
+// Lanes are the queues of a topic, and one more for redeliveries unless the
+// subscription is ordered or broadcast. Queues go to the members of a group in
+// equal parts, in the order of their client ids, and change hands only after
+// the former owner has settled its work or has had Config.RevokeTimeout to.
+//
+// Retry and dead letters are copies in the topics %RETRY%group and %DLQ%group.
+// They keep unique id, keys, tag, properties and time of birth.
+package embedded

@@ -1,0 +1,102 @@
+package embedded
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
+	"github.com/sluicemq/sluice/broker/embedded/vfs"
+)
+
+// Causes that stand behind a [driver.Error].
+var (
+	// errClosed: the broker, Conn or lane was closed.
+	errClosed = errors.New("closed")
+	// errLaneLost: the lane belongs to somebody else now, or to nobody.
+	errLaneLost = errors.New("the lane was given away")
+	// errBusy: more is waiting to be written than may wait.
+	errBusy = errors.New("too many writes are waiting")
+)
+
+// busyAfter is the advice to who met errBusy: about one group commit.
+const busyAfter = 10 * time.Millisecond
+
+func closedError(op string) *driver.Error {
+	return &driver.Error{Code: driver.Closed, Op: op, Err: errClosed}
+}
+
+func laneLost(op string) *driver.Error {
+	return &driver.Error{Code: driver.LaneLost, Op: op, Err: errLaneLost}
+}
+
+// writeError is why a frame was not stored: a template without Op.
+func writeError(err error, maybeDone bool) *driver.Error {
+	switch {
+	case errors.Is(err, commitlog.ErrTooLarge):
+		return &driver.Error{Code: driver.InvalidArgument, Err: err}
+	case errors.Is(err, commitlog.ErrFull):
+		return &driver.Error{Code: driver.ResourceExhausted, Retryable: true, RetryAfter: time.Second, Err: err}
+	default:
+		// The store takes no writes until it is opened again, so repeating the
+		// call on this broker is pointless.
+		return &driver.Error{Code: driver.Unavailable, MaybeDone: maybeDone, Err: err}
+	}
+}
+
+// withOp fills in what was being done.
+func withOp(e *driver.Error, op string) *driver.Error {
+	if e == nil {
+		return nil
+	}
+	c := *e
+	c.Op = op
+	return &c
+}
+
+// asError turns a template into an error for op; nil stays a nil error.
+func asError(e *driver.Error, op string) error {
+	if e == nil {
+		return nil
+	}
+	return withOp(e, op)
+}
+
+// readError is why a stored frame cannot be read.
+func readError(err error, op string) *driver.Error {
+	code := driver.Unavailable
+	switch {
+	case errors.Is(err, commitlog.ErrCorrupt):
+		code = driver.Corrupt
+	case errors.Is(err, commitlog.ErrClosed):
+		return closedError(op)
+	case errors.Is(err, commitlog.ErrRange):
+		code = driver.NotFound
+	}
+	return &driver.Error{Code: code, Op: op, Retryable: code == driver.Unavailable, Err: err}
+}
+
+// openError says why the store at path cannot be opened, and what to do.
+func openError(path string, err error) *driver.Error {
+	op := "open store " + path
+	switch {
+	case errors.Is(err, vfs.ErrLocked):
+		return driver.Errorf(driver.FailedPrecondition, op, "%w; stop the other one, or use a directory of its own", err)
+	case errors.Is(err, vfs.ErrReadOnly):
+		return driver.Errorf(driver.PermissionDenied, op, "%w; make the directory writable for this user", err)
+	case errors.Is(err, vfs.ErrNotDirectory):
+		return driver.Errorf(driver.FailedPrecondition, op, "%w; name a directory, or one that does not exist yet", err)
+	case errors.Is(err, commitlog.ErrNotAStore):
+		return driver.Errorf(driver.FailedPrecondition, op, "%w; name the directory of a store, or an empty one", err)
+	case errors.Is(err, commitlog.ErrCorrupt):
+		return driver.Errorf(driver.Corrupt, op, "%w; nothing was changed: restore the directory from a copy", err)
+	case errors.Is(err, vfs.ErrNoSpace):
+		e := driver.Errorf(driver.ResourceExhausted, op, "%w; make room", err)
+		e.Retryable = true
+		return e
+	default:
+		e := driver.Errorf(driver.Unavailable, op, "%w", err)
+		e.Retryable = true
+		return e
+	}
+}

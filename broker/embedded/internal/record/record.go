@@ -1,0 +1,263 @@
+package record
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Kind tells what a frame holds. Values are part of the format on disk.
+type Kind uint8
+
+const (
+	// Message is visible at once.
+	Message Kind = 1 + iota
+	// Fired is a message whose delay is over; its prepared transaction offset
+	// is the position of the Delayed frame it ends.
+	Fired
+	// Committed is a message whose transaction was committed; its prepared
+	// transaction offset is the position of the Half frame it decides.
+	Committed
+	// Delayed waits for its due time.
+	Delayed
+	// Half waits for a decision.
+	Half
+	// RolledBack decides a half message.
+	RolledBack
+	// Parked says that a half message stayed undecided.
+	Parked
+	// TopicCreated makes a topic, or adds queues to it.
+	TopicCreated
+	// TopicDeleted removes a topic and the positions of its groups.
+	TopicDeleted
+	// Positions says how far a group has come on some lanes of a topic.
+	Positions
+)
+
+// RetryLane is the number of the retry lane in a [LanePosition].
+const RetryLane = -1
+
+// Version is the first byte of a control frame.
+const Version = 1
+
+const dueSize = 8
+
+// ErrMalformed: the bytes are no record of the kind.
+var ErrMalformed = errors.New("malformed record")
+
+// Topic is the content of a TopicCreated frame.
+type Topic struct {
+	Name   string
+	Queues int
+	// Origins, in a retry topic, are the topics whose redeliveries the queues
+	// hold: Origins[i] belongs to queue i.
+	Origins []string
+}
+
+// Decided is the content of a RolledBack frame.
+type Decided struct {
+	// Half is the position of the half message.
+	Half int64
+}
+
+// Park is the content of a Parked frame.
+type Park struct {
+	Half   int64
+	At     int64 // milliseconds
+	Checks int
+}
+
+// GroupPositions is the content of a Positions frame: absolute values, so that
+// the last frame of a lane counts.
+type GroupPositions struct {
+	Group, Topic string
+	// Client is set for broadcast groups, which have positions per client.
+	Client string
+	Lanes  []LanePosition
+}
+
+// LanePosition is how far a group has come on one lane.
+type LanePosition struct {
+	// Queue is [RetryLane] for the retry lane.
+	Queue int
+	// Next is the first offset that was never fetched.
+	Next int64
+	// Unsettled are the offsets below Next that were fetched and not settled,
+	// ascending.
+	Unsettled []int64
+}
+
+// Position is the lowest offset that is not settled.
+func (p LanePosition) Position() int64 {
+	if len(p.Unsettled) > 0 {
+		return p.Unsettled[0]
+	}
+	return p.Next
+}
+
+// AppendDue begins the payload of a Delayed frame.
+func AppendDue(b []byte, ms int64) []byte { return binary.BigEndian.AppendUint64(b, uint64(ms)) }
+
+// SplitDue takes the payload of a Delayed frame apart.
+func SplitDue(b []byte) (ms int64, stored []byte, err error) {
+	if len(b) < dueSize {
+		return 0, nil, fmt.Errorf("delayed record of %d bytes: %w", len(b), ErrMalformed)
+	}
+	return int64(binary.BigEndian.Uint64(b)), b[dueSize:], nil
+}
+
+// DueSize is what AppendDue adds.
+func DueSize() int { return dueSize }
+
+// Append appends the encoded topic to b.
+func (t Topic) Append(b []byte) []byte {
+	b = append(b, Version)
+	b = appendString(b, t.Name)
+	b = appendInt(b, int64(t.Queues))
+	b = appendInt(b, int64(len(t.Origins)))
+	for _, o := range t.Origins {
+		b = appendString(b, o)
+	}
+	return b
+}
+
+// DecodeTopic is the inverse of [Topic.Append].
+func DecodeTopic(b []byte) (t Topic, err error) {
+	d := newDecoder(b)
+	t.Name = d.string()
+	t.Queues = int(d.int())
+	for range d.count() {
+		t.Origins = append(t.Origins, d.string())
+	}
+	return t, d.end("topic")
+}
+
+// AppendName encodes a TopicDeleted frame.
+func AppendName(b []byte, name string) []byte { return appendString(append(b, Version), name) }
+
+// DecodeName is the inverse of [AppendName].
+func DecodeName(b []byte) (string, error) {
+	d := newDecoder(b)
+	name := d.string()
+	return name, d.end("topic name")
+}
+
+// Append appends the encoded decision to b.
+func (r Decided) Append(b []byte) []byte { return appendInt(append(b, Version), r.Half) }
+
+// DecodeDecided is the inverse of [Decided.Append].
+func DecodeDecided(b []byte) (r Decided, err error) {
+	d := newDecoder(b)
+	r.Half = d.int()
+	return r, d.end("rollback")
+}
+
+// Append appends the encoded parking to b.
+func (p Park) Append(b []byte) []byte {
+	b = appendInt(append(b, Version), p.Half)
+	return appendInt(appendInt(b, p.At), int64(p.Checks))
+}
+
+// DecodePark is the inverse of [Park.Append].
+func DecodePark(b []byte) (p Park, err error) {
+	d := newDecoder(b)
+	p.Half, p.At, p.Checks = d.int(), d.int(), int(d.int())
+	return p, d.end("parked half message")
+}
+
+// Append appends the encoded positions to b.
+func (g GroupPositions) Append(b []byte) []byte {
+	b = appendString(append(b, Version), g.Group)
+	b = appendString(b, g.Topic)
+	b = appendString(b, g.Client)
+	b = appendInt(b, int64(len(g.Lanes)))
+	for _, l := range g.Lanes {
+		b = appendInt(b, int64(l.Queue)+1)
+		b = appendInt(b, l.Next)
+		b = appendInt(b, int64(len(l.Unsettled)))
+		last := int64(0)
+		for _, o := range l.Unsettled {
+			b = appendInt(b, o-last)
+			last = o
+		}
+	}
+	return b
+}
+
+// DecodePositions is the inverse of [GroupPositions.Append].
+func DecodePositions(b []byte) (g GroupPositions, err error) {
+	d := newDecoder(b)
+	g.Group, g.Topic, g.Client = d.string(), d.string(), d.string()
+	for range d.count() {
+		l := LanePosition{Queue: int(d.int()) - 1, Next: d.int()}
+		last := int64(0)
+		for i := range d.count() {
+			step := d.int()
+			if i > 0 && step == 0 || step > l.Next-last-1 {
+				d.bad = true
+				break
+			}
+			last += step
+			l.Unsettled = append(l.Unsettled, last)
+		}
+		g.Lanes = append(g.Lanes, l)
+	}
+	return g, d.end("positions")
+}
+
+// appendInt appends a number that is not negative.
+func appendInt(b []byte, n int64) []byte { return binary.AppendUvarint(b, uint64(max(n, 0))) }
+
+func appendString(b []byte, s string) []byte { return append(appendInt(b, int64(len(s))), s...) }
+
+// decoder remembers that it ran out of bytes; afterwards it answers zeros.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func newDecoder(b []byte) *decoder {
+	if len(b) == 0 || b[0] != Version {
+		return &decoder{bad: true}
+	}
+	return &decoder{b: b[1:]}
+}
+
+func (d *decoder) int() int64 {
+	n, size := binary.Uvarint(d.b)
+	if d.bad || size <= 0 || n > math.MaxInt64 {
+		d.bad = true
+		return 0
+	}
+	d.b = d.b[size:]
+	return int64(n)
+}
+
+// count reads the number of items that follow, each of which takes a byte at
+// least, so that no size is believed that the bytes cannot hold.
+func (d *decoder) count() int {
+	n := d.int()
+	if n > int64(len(d.b)) {
+		d.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) string() string {
+	n := d.count()
+	if d.bad {
+		return ""
+	}
+	s := string(d.b[:n])
+	d.b = d.b[n:]
+	return s
+}
+
+func (d *decoder) end(what string) error {
+	if d.bad || len(d.b) > 0 {
+		return fmt.Errorf("%s: %w", what, ErrMalformed)
+	}
+	return nil
+}

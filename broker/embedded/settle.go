@@ -1,0 +1,276 @@
+package embedded
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+)
+
+// Settle ends deliveries; see [driver.Lane].
+func (l *lane) Settle(ctx context.Context, ss []driver.Settlement) error {
+	op := "settle on " + l.name
+	if len(ss) == 0 {
+		return nil
+	}
+	if err := l.checkSettlements(ss); err != nil {
+		return withOp(err, op)
+	}
+	copies, err := l.begin(ss)
+	if err != nil {
+		return l.lost(op)
+	}
+	if len(copies) == 0 {
+		return nil
+	}
+	if err := l.store(ctx, copies); err != nil {
+		return withOp(err, op)
+	}
+	return nil
+}
+
+// checkSettlements refuses the whole call before anything is done.
+func (l *lane) checkSettlements(ss []driver.Settlement) *driver.Error {
+	for i, s := range ss {
+		bad := func(format string, args ...any) *driver.Error {
+			return driver.Errorf(driver.InvalidArgument, "", "settlement %d: %w", i, fmt.Errorf(format, args...))
+		}
+		if s.Delivery == nil {
+			return bad("it has no delivery")
+		}
+		t, ok := s.Delivery.Token.(*token)
+		if !ok || t.lane.slot != l.slot {
+			return bad("the delivery did not come by this lane")
+		}
+		if t.lane != l {
+			return laneLost("")
+		}
+		if s.Outcome < driver.Ack || s.Outcome > driver.Return {
+			return bad("outcome %d; it takes Ack, Retry, DeadLetter or Return", s.Outcome)
+		}
+		for k, v := range s.Properties {
+			if err := driver.ValidProperty(k, v); err != nil {
+				return bad("%w", err)
+			}
+			if reserved(k) {
+				return bad("property %q is the broker's own", k)
+			}
+		}
+	}
+	return nil
+}
+
+// begin applies what needs no copy and marks what does.
+func (l *lane) begin(ss []driver.Settlement) (copies []settlement, err error) {
+	s := l.slot
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lane != l {
+		return nil, errLaneLost
+	}
+	inPlace := s.order || s.client != "" // no stored redeliveries
+	now := time.Now()
+	moved := false
+	for _, x := range ss {
+		t := x.Delivery.Token.(*token)
+		if !s.win.Begin(t.flight) {
+			continue // settled before
+		}
+		switch {
+		case x.Outcome == driver.Ack:
+			s.win.Settle(t.flight)
+		case x.Outcome == driver.Return && (x.Delay <= 0 || inPlace), x.Outcome == driver.Retry && inPlace:
+			s.win.Return(t.flight, now.Add(max(x.Delay, 0)), x.Outcome == driver.Retry)
+		default:
+			copies = append(copies, settlement{Settlement: x, token: t})
+			continue
+		}
+		moved = true
+	}
+	if moved {
+		s.changed()
+	}
+	return copies, nil
+}
+
+// settlement is one that stores a copy.
+type settlement struct {
+	driver.Settlement
+	token *token
+	frame frame
+	dead  bool
+}
+
+// settleJob stores copies for redelivery or as dead letters. The originals
+// count as settled once their copies are stored.
+type settleJob struct {
+	lane   *lane
+	copies []settlement
+	err    *driver.Error
+}
+
+// store appends the copies and waits for them.
+func (l *lane) store(ctx context.Context, copies []settlement) *driver.Error {
+	j := &settleJob{lane: l, copies: copies}
+	size := 0
+	for i := range copies {
+		if err := j.encode(&copies[i]); err != nil {
+			j.undo()
+			return err
+		}
+		size += len(copies[i].frame.payload)
+	}
+	// Not the client's done channel: lanes settle while it closes.
+	err := l.slot.e.w.do(ctx, nil, j, size)
+	switch {
+	case err == nil:
+		return j.err
+	case !err.MaybeDone:
+		j.undo()
+	}
+	return err
+}
+
+// encode makes the copy of one message.
+func (j *settleJob) encode(c *settlement) *driver.Error {
+	e, sl := j.lane.slot.e, j.lane.slot
+	s, _, _, err := e.read(c.token.pos, c.token.size)
+	if err != nil {
+		return readError(err, "")
+	}
+	o := outgoingOf(s)
+	o.stored.SysFlag &^= message.SysTransaction
+	o.stored.PreparedTransactionOffset = 0
+	set := map[string]string{}
+	props := message.ParseProperties(s.Properties)
+	for _, name := range []string{message.TimerDeliverMs, message.TranMsg, message.ProducerGroup} {
+		delete(props, name)
+	}
+	origin, at, first := props[message.RetryTopic], props[message.OriginMessageID], props[firstStored]
+	if origin == "" {
+		origin = s.Topic
+	}
+	if at == "" {
+		at = message.OffsetID(s.StoreHost, s.PhysicalOffset)
+	}
+	if first == "" {
+		first = strconv.FormatInt(s.StoreTimestamp, 10)
+	}
+	set[message.RetryTopic], set[message.OriginMessageID], set[firstStored] = origin, at, first
+	if c.Outcome == driver.DeadLetter {
+		c.dead = true
+		o.stored.Topic, o.stored.ReconsumeTimes = driver.DeadLetterTopic(sl.group), 0
+		j.dead(set, &s, origin, first)
+	} else {
+		o.stored.Topic = retryTopic(sl.group)
+		if c.Outcome == driver.Retry {
+			o.stored.ReconsumeTimes++
+		}
+		if c.Delay > 0 {
+			o.due = ceilMs(e.log.Now().Add(c.Delay))
+		}
+	}
+	maps.Copy(props, set)
+	o.stored.Properties = withAdded(props, c.Properties, set)
+	payload, err := o.payload()
+	if err != nil {
+		return encodeError(err)
+	}
+	c.frame = frame{payload: payload, fact: fact{kind: o.kind(), msg: messageFact{
+		topic: o.stored.Topic, tag: o.tag, id: o.id, keys: o.keys, due: o.due,
+	}}}
+	return nil
+}
+
+// withAdded encodes props and what of added fits beside them, the shortest
+// first: a stack that is too long must not keep a message from its retry. What
+// the broker has set itself stays.
+func withAdded(props, added, set map[string]string) string {
+	b := message.AppendProperties(nil, props)
+	names := slices.SortedFunc(maps.Keys(added), func(x, y string) int {
+		return cmp.Or(cmp.Compare(len(added[x]), len(added[y])), cmp.Compare(x, y))
+	})
+	for _, name := range names {
+		if _, own := set[name]; own {
+			continue
+		}
+		was := props[name]
+		props[name] = added[name]
+		if next := message.AppendProperties(nil, props); len(next) <= message.MaxProperties {
+			b = next
+			continue
+		}
+		if props[name] = was; was == "" {
+			delete(props, name)
+		}
+	}
+	return string(b)
+}
+
+// dead adds where a dead letter came from.
+func (j *settleJob) dead(set map[string]string, s *message.Stored, origin, first string) {
+	set[driver.DeadTopic] = origin
+	set[driver.DeadQueue] = strconv.Itoa(j.lane.slot.info.Queue)
+	set[driver.DeadOffset] = strconv.FormatInt(s.QueueOffset, 10)
+	set[driver.DeadGroup] = j.lane.slot.group
+	set[driver.DeadAt] = deadTime(j.lane.slot.e.log.Now())
+	if ms, err := strconv.ParseInt(first, 10, 64); err == nil {
+		set[driver.DeadFirstAt] = deadTime(time.UnixMilli(ms))
+	}
+}
+
+func deadTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+func (j *settleJob) stage(w *writer) {
+	sl := j.lane.slot
+	for i := range j.copies {
+		c := &j.copies[i]
+		var err *driver.Error
+		at := 0
+		if !c.dead {
+			at, err = w.ensureRetryQueue(sl.group, sl.topic)
+		}
+		var t *topicPlan
+		if err == nil {
+			t, err = w.ensureTopic(c.frame.fact.msg.topic)
+		}
+		if err != nil {
+			c.frame.err = err
+			continue
+		}
+		w.appendMessage(&c.frame, t, at)
+	}
+}
+
+func (j *settleJob) finish() {
+	s := j.lane.slot
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range j.copies {
+		c := &j.copies[i]
+		if c.frame.err != nil {
+			j.err = c.frame.err
+			s.win.Undo(c.token.flight)
+			continue
+		}
+		s.win.Settle(c.token.flight)
+	}
+	s.changed()
+}
+
+// undo gives back what was marked, before the writer saw it.
+func (j *settleJob) undo() {
+	s := j.lane.slot
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range j.copies {
+		s.win.Undo(j.copies[i].token.flight)
+	}
+	s.changed()
+}

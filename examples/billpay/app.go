@@ -1,0 +1,119 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxevent"
+
+	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/idempotency/redisstore"
+	"github.com/sluicemq/sluice/listener"
+	"github.com/sluicemq/sluice/sdk"
+	"github.com/sluicemq/sluice/sdk/config"
+)
+
+// stopBudget is how long the drain may take at the end.
+const stopBudget = 15 * time.Second
+
+// services are the parts of the scenario. Each is a module with a database of
+// its own; they share the broker and Redis, and nothing else.
+func services() map[string]fx.Option {
+	return map[string]fx.Option{
+		"bills":     billsModule(),
+		"redpacket": redpacketModule(),
+		"ledger":    ledgerModule(),
+		"notify":    notifyModule(),
+		"closer":    closerModule(),
+	}
+}
+
+// platform is what every process of the scenario has, whichever services it runs.
+type platform struct {
+	databases *databases
+	redis     redis.UniversalClient
+	traces    trace.TracerProvider
+	log       *slog.Logger
+	flags     flags
+}
+
+// newApp puts the services together with what they share.
+func newApp(p platform, run ...fx.Option) (*fx.App, error) {
+	namespace, err := p.databases.folder.identity()
+	if err != nil {
+		return nil, err
+	}
+	options := []fx.Option{
+		fx.WithLogger(func(l *slog.Logger) fxevent.Logger {
+			e := &fxevent.SlogLogger{Logger: l.With(slog.String("component", "fx"))}
+			e.UseLogLevel(slog.LevelDebug)
+			e.UseErrorLevel(slog.LevelDebug) // main prints the cause
+			return e
+		}),
+		fx.Supply(p.databases, p.flags.chaos, p.log),
+		fx.Supply(fx.Annotate(p.redis, fx.As(new(redis.UniversalClient)))),
+		fx.Supply(fx.Annotate(p.traces, fx.As(new(trace.TracerProvider)))),
+		fx.Supply(embedded.Config{
+			Dir:  filepath.Join(string(p.databases.folder), "broker"),
+			Sync: embedded.SyncAlways,
+			// Short, so that a sender that stopped is asked about at once.
+			CheckAfter: 500 * time.Millisecond, CheckEvery: 500 * time.Millisecond,
+		}),
+		config.Env("BILLPAY_"),
+		config.Map(map[string]string{"billpay.namespace": namespace}),
+		config.Override(p.flags.set),
+		embedded.Module, redisstore.Module, sdk.Module, listener.Module,
+	}
+	if p.flags.config != "" {
+		options = append(options, config.File(p.flags.config))
+	}
+	for _, service := range services() {
+		options = append(options, service)
+	}
+	options = append(options, run...)
+	app := fx.New(append(options, sdk.Start(sdk.StopBudget(stopBudget)))...)
+	return app, rootCause(app.Err())
+}
+
+// identity is a random name that the folder keeps: one Redis can serve several
+// folders that hold bills with the same ids.
+func (f folder) identity() (string, error) {
+	path := filepath.Join(string(f), "identity")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		b = []byte(rand.Text())
+		err = os.WriteFile(path, b, 0o600)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the identity of the folder: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// rootCause strips the path through the dependency graph from an error of fx:
+// the user of billpay knows settings and folders, not constructors.
+func rootCause(err error) error {
+	for err != nil {
+		t := reflect.TypeOf(err)
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		next := errors.Unwrap(err)
+		if next == nil || !strings.HasPrefix(t.PkgPath(), "go.uber.org/") {
+			return err
+		}
+		err = next
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+// Command billpay is a scenario of five services on one broker: bills are paid
+// in local transactions with half messages, each settled bill earns a red
+// packet exactly once, a ledger keeps the order of each account, customers are
+// notified, and bills that nobody paid are closed. With -chaos it breaks its own
+// transactions, senders and handlers, and shows from the databases that nothing
+// was lost and nothing was paid twice.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/fx"
+
+	"github.com/sluicemq/sluice/sdk"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	redis.SetLogger(silence{})
+	// The first signal drains; after it the default is back, so a second one kills.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// silence drops what the Redis client prints past every logger: that it cannot
+// connect is said once, by the caller that it fails.
+type silence struct{}
+
+// Printf implements the logger of go-redis.
+func (silence) Printf(context.Context, string, ...any) {}
+
+// errInterrupted is why a run ends early when its user asks for it.
+var errInterrupted = errors.New("interrupted")
+
+// run is the program; it returns the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	f, err := parseFlags(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitDone
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "billpay: %v\n", err)
+		return exitRejected
+	}
+	r, err := scenario(ctx, f, stdin, stderr)
+	if r != nil {
+		if e := r.print(stdout, f.json); e != nil {
+			err = errors.Join(err, fmt.Errorf("print the report: %w", e))
+		}
+		err = errors.Join(err, r.check())
+	}
+	switch {
+	case err != nil:
+		fmt.Fprintf(stderr, "billpay: %v\n", err)
+		return exitFailed
+	case r.Interrupted:
+		fmt.Fprintln(stderr, "billpay: interrupted; a run with the same -dir continues")
+		return exitInterrupted
+	case r.RejectedRows > 0:
+		fmt.Fprintf(stderr, "billpay: %d rows were refused\n", r.RejectedRows)
+		return exitRejected
+	default:
+		return exitDone
+	}
+}
+
+// scenario opens what the services share, runs them and reports. The report is
+// nil if the services did not start.
+func scenario(ctx context.Context, f flags, stdin io.Reader, stderr io.Writer) (r *report, err error) {
+	in, closeInput, err := openInput(f.bills, stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer closeInput.Close() // it was only read
+	dir, remove, err := openFolder(f.dir)
+	if err != nil {
+		return nil, err
+	}
+	closing := func(what string, f func() error) {
+		if e := f(); e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", what, e))
+		}
+	}
+	defer closing("remove the temporary folder", remove)
+	rdb, closeRedis, err := openRedis(ctx, f.redis)
+	if err != nil {
+		return nil, err
+	}
+	defer closing("close redis", closeRedis)
+	traces, closeTrace, err := openTrace(f.trace)
+	if err != nil {
+		return nil, err
+	}
+	defer closing("finish the trace", func() error { return closeTrace(context.WithoutCancel(ctx)) })
+
+	level := slog.LevelError
+	if f.verbose {
+		level = slog.LevelInfo
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	s := session{in: in, stderr: stderr, deadline: f.deadline, folder: dir}
+	dbs := &databases{folder: dir}
+	defer closing("close the databases", dbs.Close)
+	app, err := newApp(platform{databases: dbs, redis: rdb, traces: traces, log: log, flags: f}, fx.Populate(&s.bills, &s.client))
+	if err != nil {
+		return nil, err
+	}
+	return s.run(ctx, app)
+}
+
+// openFolder makes the folder of a run, and one for this run alone if dir is "".
+func openFolder(dir string) (folder, func() error, error) {
+	if dir == "" {
+		tmp, err := os.MkdirTemp("", "billpay-")
+		if err != nil {
+			return "", nil, fmt.Errorf("make a temporary folder: %w", err)
+		}
+		return folder(tmp), func() error { return os.RemoveAll(tmp) }, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", nil, fmt.Errorf("make the folder of -dir: %w", err)
+	}
+	return folder(dir), func() error { return nil }, nil
+}
+
+// session is one run of the services.
+type session struct {
+	in       *rowReader
+	stderr   io.Writer
+	deadline time.Duration
+	folder   folder
+	bills    *bills
+	client   *sdk.Client
+	rejected atomic.Int64
+}
+
+// run starts the services, feeds them, waits for them, stops them and reads
+// what they have done.
+func (s *session) run(ctx context.Context, app *fx.App) (*report, error) {
+	w, err := newWatch(s.folder, s.client)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close() // only read
+	start, cancel := context.WithTimeout(ctx, app.StartTimeout())
+	defer cancel()
+	if err := app.Start(start); err != nil {
+		return nil, rootCause(err)
+	}
+
+	runErr := s.work(ctx, w)
+	after := context.WithoutCancel(ctx) // an interrupted run drains and reports
+	o := outcome{rejected: int(s.rejected.Load()), interrupted: errors.Is(runErr, errInterrupted)}
+	if o.interrupted {
+		runErr = nil
+	}
+	o.deadLetters, err = w.DeadLetters(after)
+	runErr = errors.Join(runErr, err)
+
+	drained := time.Now()
+	stop, cancel := context.WithTimeout(after, app.StopTimeout())
+	defer cancel()
+	if err := app.Stop(stop); err != nil {
+		runErr = errors.Join(runErr, fmt.Errorf("stop the services: %w", err))
+	}
+	o.drain = time.Since(drained)
+	w.client = nil // the broker is closed
+	r, err := makeReport(after, w, o)
+	if err != nil {
+		return nil, errors.Join(runErr, err)
+	}
+	return &r, runErr
+}
+
+// work feeds the bills service and waits until all services are done.
+func (s *session) work(parent context.Context, w *watch) error {
+	// Not a child of parent: then the cause would be a race between two cancels.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(parent))
+	defer cancel(nil)
+	late := time.AfterFunc(s.deadline, func() {
+		cancel(fmt.Errorf("the run was not complete after %s", s.deadline))
+	})
+	defer late.Stop()
+	unhook := context.AfterFunc(parent, func() { cancel(errInterrupted) })
+	defer unhook()
+
+	fed := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := s.bills.Run(ctx, stream(ctx, s.in), s.reject); err != nil {
+			cancel(err)
+			return
+		}
+		close(fed)
+	}()
+	show, end := onTerminal(s.stderr)
+	err := w.Until(ctx, fed, show)
+	end()
+	cancel(err)
+	<-ended
+	return err
+}
+
+// reject reports a row that was skipped.
+func (s *session) reject(err error) {
+	s.rejected.Add(1)
+	fmt.Fprintf(s.stderr, "billpay: %v; the row is skipped\n", err)
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sort"
+)
+
+// audit compares what the bills database says was earned with what the balances
+// in the wallet's database say was paid. It believes no counter and no unique
+// key of the services.
+type audit struct {
+	// Lost is the number of paid bills whose red packet is in no balance.
+	Lost int
+	// DoublePayouts is the number of payouts that no paid bill accounts for:
+	// second ones, and ones for bills that were not paid.
+	DoublePayouts int
+	// Findings says what was found, for people.
+	Findings []string
+}
+
+// reconcile makes the audit. The journal tells which bill it was; the balances
+// have the last word: money that moved outside the journal is a finding too.
+func reconcile(ctx context.Context, bills, wallet *sql.DB) (audit, error) {
+	type account struct {
+		earned, journal, balance int64
+		explained                bool // a finding about a bill of it says why the sums differ
+	}
+	accounts := map[string]*account{}
+	of := func(name string) *account {
+		if accounts[name] == nil {
+			accounts[name] = &account{}
+		}
+		return accounts[name]
+	}
+	earned, payouts := map[string]*account{}, map[string][]*account{}
+	err := each(ctx, bills, `SELECT bill_id, account, amount_cents FROM bills WHERE state = 'paid'`, func(id, acc string, amount int64) {
+		earned[id] = of(acc)
+		of(acc).earned += packet(amount)
+	})
+	if err == nil {
+		err = each(ctx, wallet, `SELECT bill_id, account, cents FROM movements`, func(id, acc string, cents int64) {
+			payouts[id] = append(payouts[id], of(acc))
+			of(acc).journal += cents
+		})
+	}
+	if err == nil {
+		err = each(ctx, wallet, `SELECT '', account, cents FROM balances`, func(_, acc string, cents int64) {
+			of(acc).balance += cents
+		})
+	}
+	if err != nil {
+		return audit{}, err
+	}
+
+	var a audit
+	for id, acc := range earned {
+		if len(payouts[id]) == 0 {
+			a.Lost++
+			acc.explained = true
+			a.Findings = append(a.Findings, fmt.Sprintf("bill %s is paid, its red packet is not", id))
+		}
+	}
+	for id, accs := range payouts {
+		allowed := 0
+		if earned[id] != nil {
+			allowed = 1
+		}
+		if len(accs) <= allowed {
+			continue
+		}
+		a.DoublePayouts += len(accs) - allowed
+		for _, acc := range accs {
+			acc.explained = true
+		}
+		a.Findings = append(a.Findings, fmt.Sprintf("bill %s earned %d red packets and got %d", id, allowed, len(accs)))
+	}
+	for name, acc := range accounts {
+		want := acc.journal
+		if acc.balance == acc.journal && !acc.explained {
+			want = acc.earned
+		}
+		switch {
+		case acc.balance == want:
+			continue
+		case acc.balance < want:
+			a.Lost++
+		default:
+			a.DoublePayouts++
+		}
+		a.Findings = append(a.Findings, fmt.Sprintf("account %s holds %d cents; its bills earned %d and its journal says %d",
+			name, acc.balance, acc.earned, acc.journal))
+	}
+	sort.Strings(a.Findings)
+	return a, nil
+}
+
+// each calls f for every row of a query for two texts and a number.
+func each(ctx context.Context, db *sql.DB, query string, f func(a, b string, n int64)) error {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return fmt.Errorf("%s: %w", query, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a, b string
+		var n int64
+		if err := rows.Scan(&a, &b, &n); err != nil {
+			return fmt.Errorf("%s: %w", query, err)
+		}
+		f(a, b, n)
+	}
+	return rows.Err()
+}
