@@ -144,8 +144,10 @@ func (d *Decorator) Wrap(info sdk.ListenerInfo, c Config, next sdk.ConsumeFunc) 
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{d: d, config: c, group: info.Group, next: next, log: info.Logger,
-		listener: attribute.String("sluice.listener", info.Name)}
+	g := &guard{
+		d: d, config: c, group: info.Group, next: next, log: info.Logger,
+		listener: attribute.String("sluice.listener", info.Name),
+	}
 	if g.log == nil {
 		g.log = d.log.With(slog.String("listener", info.Name))
 	}

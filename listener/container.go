@@ -171,15 +171,15 @@ func (c *Container) Settings(name string) []Setting {
 func (c *Container) Dump(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, u := range c.units {
-		fmt.Fprintf(tw, "%s\t%s\n", u.name, u.spec.Type)
+		_, _ = fmt.Fprintf(tw, "%s\t%s\n", u.name, u.spec.Type)
 		for _, s := range u.list {
 			if s.Key == keyName || s.Value == "" && s.Source == "default" {
 				continue
 			}
-			fmt.Fprintf(tw, "  %s\t%s\t(%s)\n", s.Key, s.Value, s.Source)
+			_, _ = fmt.Fprintf(tw, "  %s\t%s\t(%s)\n", s.Key, s.Value, s.Source)
 		}
 	}
-	return tw.Flush()
+	return tw.Flush() // also reports what a write before it met
 }
 
 // checkBroker compares every listener with the broker.
@@ -228,6 +228,7 @@ func (u *unit) gaps(caps driver.Capabilities, log *slog.Logger) []error {
 				slog.String("from", before), slog.String("to", after))
 		}
 		u.retry = p
+	default: // any delay
 	}
 	return errs
 }

@@ -31,7 +31,6 @@ type fakeBroker struct {
 	onFetch     func() error
 	onExtend    func(ds []*driver.Delivery) error
 	rebalance   sync.Mutex
-	inSettle    int
 	maxBatch    int
 }
 

@@ -110,15 +110,19 @@ func TestModule_WhatIsForgottenIsSaid(t *testing.T) {
 	w := fx.Supply(&wallet{})
 	for want, opts := range map[string][]fx.Option{
 		"listener *listener_test.redPackets is registered but sdk.Start() is not among the fx options": {
-			fakeModule(newFake()), sdk.Module, listener.Module, redPacketModule(), w},
+			fakeModule(newFake()), sdk.Module, listener.Module, redPacketModule(), w,
+		},
 		"listener *listener_test.redPackets is registered but listener.Module is not among the fx options; add listener.Module beside sdk.Module": {
-			fakeModule(newFake()), sdk.Module, redPacketModule(), w, sdk.Start()},
+			fakeModule(newFake()), sdk.Module, redPacketModule(), w, sdk.Start(),
+		},
 		"missing type: *sdk.Client": {fakeModule(newFake()), listener.Module, redPacketModule(), w},
 		"missing type: *listener_test.wallet": {
-			fakeModule(newFake()), sdk.Module, listener.Module, redPacketModule(), sdk.Start()},
+			fakeModule(newFake()), sdk.Module, listener.Module, redPacketModule(), sdk.Start(),
+		},
 		"nothing serves its annotation": {
 			fakeModule(newFake()), sdk.Module, listener.Module, sdk.Start(),
-			listener.Provide[*base](func() *base { return &base{} }, listener.Topic("t"), listener.Group("g"), listener.Annotate("x", 1))},
+			listener.Provide[*base](func() *base { return &base{} }, listener.Topic("t"), listener.Group("g"), listener.Annotate("x", 1)),
+		},
 	} {
 		app := fx.New(append(opts, fx.NopLogger)...)
 		err := app.Err()

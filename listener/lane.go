@@ -66,7 +66,7 @@ type lane struct {
 	log   *slog.Logger
 
 	// io bounds fetching, settling and extending; it ends with the lane.
-	io    context.Context
+	io    context.Context //nolint:containedctx // the service's own root
 	endIO context.CancelFunc
 	// gone is closed when no more may be fetched, wake holds one token when
 	// room may have come.
@@ -74,7 +74,7 @@ type lane struct {
 	wake chan struct{}
 
 	// All below is guarded by p.mu.
-	work      context.Context // parent of the ctxs of handlers
+	work      context.Context //nolint:containedctx // the service's own root; parent of the ctxs of handlers
 	interrupt context.CancelCauseFunc
 	kept      *lease.Kept
 	items     map[*item]struct{}

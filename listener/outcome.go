@@ -133,14 +133,3 @@ type undecodable struct{ err error }
 
 func (e *undecodable) Error() string { return e.err.Error() }
 func (e *undecodable) Unwrap() error { return e.err }
-
-// lastReason is the reason of a dead letter after a failed attempt.
-func lastReason(err error) string {
-	if _, ok := errors.AsType[*undecodable](err); ok {
-		return ReasonUndecodable
-	}
-	if IsReject(err) {
-		return ReasonRejected
-	}
-	return ReasonExhausted
-}

@@ -216,7 +216,7 @@ func (c *Container) addPump(units []*unit) {
 	}
 	slices.Sort(p.spec.Filter.Tags)
 	// The one root of handlers: it ends with the pump, not with a ctx of fx.
-	root := lease.With(context.Background(), c.renewer)
+	root := lease.With(context.Background(), c.renewer) //nolint:forbidigo // a root that owns a lifecycle
 	p.root, p.end = context.WithCancelCause(root)
 	p.life, p.endLife = context.WithCancelCause(p.root)
 	c.pumps = append(c.pumps, p)

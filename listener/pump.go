@@ -36,9 +36,9 @@ type pump struct {
 
 	ordered, byKey, inPlace, startPaused bool
 
-	root    context.Context // lives until the pump has stopped
+	root    context.Context //nolint:containedctx // the service's own root; lives until the pump has stopped
 	end     context.CancelCauseFunc
-	life    context.Context // lives until the drain begins
+	life    context.Context //nolint:containedctx // the service's own root; lives until the drain begins
 	endLife context.CancelCauseFunc
 	op      chan struct{} // one slot: one control operation at a time
 	wg      sync.WaitGroup
@@ -333,7 +333,7 @@ func (p *pump) signal() {
 
 // say logs once p.mu is free, because a log handler is foreign code; p.mu is held.
 func (p *pump) say(log *slog.Logger, level slog.Level, msg string, attrs ...slog.Attr) {
-	p.later = append(p.later, func() { log.LogAttrs(p.root, level, msg, attrs...) })
+	p.later = append(p.later, func() { log.LogAttrs(p.root, level, msg, attrs...) }) //nolint:sloglint // the constant is the caller's
 }
 
 // unlock frees p.mu and writes what was said meanwhile.

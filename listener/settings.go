@@ -172,29 +172,29 @@ func (s *Spec) find(cfg *config.Config, name string, d settingDef) (Setting, err
 }
 
 // fill parses values that were checked.
-func (o *settings) fill(v map[string]string) {
-	o.name, o.topic, o.group = v[keyName], v[keyTopic], v[keyGroup]
-	o.enabled, _ = config.ParseBool(v[keyEnabled])
-	o.filter, _ = driver.ParseTags(v[keyTags])
-	o.filter.SQL = v[keySQL]
-	o.from, _ = parseFrom(v[keyFrom])
-	o.concurrency, _ = config.ParseInt(v[keyConcurrency])
-	if o.prefetchSet = v[keyPrefetch] != ""; o.prefetchSet {
-		o.prefetch, _ = config.ParseInt(v[keyPrefetch])
+func (s *settings) fill(v map[string]string) {
+	s.name, s.topic, s.group = v[keyName], v[keyTopic], v[keyGroup]
+	s.enabled, _ = config.ParseBool(v[keyEnabled])
+	s.filter, _ = driver.ParseTags(v[keyTags])
+	s.filter.SQL = v[keySQL]
+	s.from, _ = parseFrom(v[keyFrom])
+	s.concurrency, _ = config.ParseInt(v[keyConcurrency])
+	if s.prefetchSet = v[keyPrefetch] != ""; s.prefetchSet {
+		s.prefetch, _ = config.ParseInt(v[keyPrefetch])
 	}
 	buffer, _ := parseBuffer(v[keyBuffer])
-	o.buffer = int64(buffer)
-	o.timeout, _ = parseTimeout(v[keyTimeout])
-	o.ordered, _ = config.ParseBool(v[keyOrdered])
-	o.byKey = v[keyBy] == byKey
-	o.exhausted = v[keyExhausted]
-	o.broadcast, _ = config.ParseBool(v[keyBroadcast])
-	o.retry.Attempts, _ = config.ParseInt(v[keyAttempts])
-	o.retry.Delays, _ = ParseBackoff(v[keyBackoff])
-	o.retry.Jitter, _ = parseJitter(v[keyJitter])
-	o.startPaused = v[keyStart] == startPaused
-	o.auto = v[keyResume] == resumeAuto
-	o.emulate, _ = config.ParseBool(v[keyEmulate])
+	s.buffer = int64(buffer)
+	s.timeout, _ = parseTimeout(v[keyTimeout])
+	s.ordered, _ = config.ParseBool(v[keyOrdered])
+	s.byKey = v[keyBy] == byKey
+	s.exhausted = v[keyExhausted]
+	s.broadcast, _ = config.ParseBool(v[keyBroadcast])
+	s.retry.Attempts, _ = config.ParseInt(v[keyAttempts])
+	s.retry.Delays, _ = ParseBackoff(v[keyBackoff])
+	s.retry.Jitter, _ = parseJitter(v[keyJitter])
+	s.startPaused = v[keyStart] == startPaused
+	s.auto = v[keyResume] == resumeAuto
+	s.emulate, _ = config.ParseBool(v[keyEmulate])
 }
 
 func parsed[T any](parse func(string) (T, error)) func(string) error {

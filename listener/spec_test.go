@@ -32,7 +32,7 @@ type (
 	}
 	keyTwice struct {
 		base
-		_ listener.On `topic:"t" topic:"u"`
+		_ listener.On `topic:"t" topic:"u"` //nolint:staticcheck // the mistake under test
 	}
 	markerTwice struct {
 		base
@@ -245,18 +245,26 @@ func TestContainer_Refusals(t *testing.T) {
 		regs     []listener.Registration
 		want     []string
 	}{
-		"missing placeholders, all together": {regs: []listener.Registration{reg(listener.Name("a"), listener.Topic("${x.topic}"), listener.Group("${x.group}")), reg(listener.Name("b"), listener.Topic("${y}"), listener.Group("g"))},
-			want: []string{"topic (option): no value for ${x.topic}", "group (option): no value for ${x.group}", "no value for ${y}"}},
-		"bad value behind a placeholder": {settings: map[string]string{"n": "lots"}, regs: []listener.Registration{tg("a", func(s *listener.Spec) error { return s.Set("concurrency", "${n}") })},
-			want: []string{`concurrency (option): concurrency "lots" is not a whole number`}},
+		"missing placeholders, all together": {
+			regs: []listener.Registration{reg(listener.Name("a"), listener.Topic("${x.topic}"), listener.Group("${x.group}")), reg(listener.Name("b"), listener.Topic("${y}"), listener.Group("g"))},
+			want: []string{"topic (option): no value for ${x.topic}", "group (option): no value for ${x.group}", "no value for ${y}"},
+		},
+		"bad value behind a placeholder": {
+			settings: map[string]string{"n": "lots"}, regs: []listener.Registration{tg("a", func(s *listener.Spec) error { return s.Set("concurrency", "${n}") })},
+			want: []string{`concurrency (option): concurrency "lots" is not a whole number`},
+		},
 		"missing group":  {regs: []listener.Registration{reg(listener.Name("a"), listener.Topic("t"))}, want: []string{"group is missing; set it in the tag of listener.On, by listener.Group, or as listeners.a.group"}},
 		"duplicate name": {regs: []listener.Registration{tg("a"), tg("a", listener.Topic("u"))}, want: []string{`two listeners are named "a": listener.Func`}},
 		"unknown key":    {settings: map[string]string{"listeners.a.concurency": "3", "listeners.b.topic": "x"}, regs: []listener.Registration{tg("a")}, want: []string{`unknown key listeners.a.concurency (map) (did you mean "listeners.a.concurrency"?)`, `unknown key listeners.b.topic (map) (did you mean "listeners.a.topic"?)`}},
-		"overlapping tags": {regs: []listener.Registration{tg("a", listener.Tags("x || y")), tg("b", listener.Tags("y || z"))},
-			want: []string{`listeners "a" ` + fn + ` and "b" ` + fn + ` share group g and topic t, but both want the tag y: x || y and y || z`}},
+		"overlapping tags": {
+			regs: []listener.Registration{tg("a", listener.Tags("x || y")), tg("b", listener.Tags("y || z"))},
+			want: []string{`listeners "a" ` + fn + ` and "b" ` + fn + ` share group g and topic t, but both want the tag y: x || y and y || z`},
+		},
 		"everything and a tag": {regs: []listener.Registration{tg("a"), tg("b", listener.Tags("y"))}, want: []string{"both want the tag y: * and y"}},
-		"differ": {regs: []listener.Registration{tg("a", listener.Tags("x"), listener.Ordered("queue", "block")), tg("b", listener.Tags("y"), listener.From("latest"), listener.Paused(true))},
-			want: []string{"differ in ordered: true and false; differ in from: earliest and latest; differ in start: auto and paused"}},
+		"differ": {
+			regs: []listener.Registration{tg("a", listener.Tags("x"), listener.Ordered("queue", "block")), tg("b", listener.Tags("y"), listener.From("latest"), listener.Paused(true))},
+			want: []string{"differ in ordered: true and false; differ in from: earliest and latest; differ in start: auto and paused"},
+		},
 		"sql beside another":                 {regs: []listener.Registration{tg("a", listener.SQL("x > 1")), tg("b", listener.Tags("y"))}, want: []string{"a listener with sql needs a group of its own: sql: x > 1 and y"}},
 		"broadcast for one topic of a group": {regs: []listener.Registration{tg("a"), tg("b", listener.Topic("u"), listener.WithBroadcast())}, want: []string{"only one of them is broadcast"}},
 		"annotation that nobody serves":      {regs: []listener.Registration{tg("a", listener.Annotate("limit", 1))}, want: []string{`nothing serves its annotation "limit"`}},

@@ -362,6 +362,14 @@ func TestRetryOptions(t *testing.T) {
 	if wantCode(t, err, sdk.Unavailable, "settle 3 on a/0: down (the broker may have done it)"); n != 1 {
 		t.Errorf("%d tries", n)
 	}
+	n = 0
+	err = c.Retry(t.Context(), "settle", func(context.Context) error {
+		if n++; n == 1 {
+			return busy
+		}
+		return driver.Errorf(driver.LaneLost, "", "gone")
+	})
+	wantCode(t, err, sdk.LaneLost, "settle: gone (after 2 attempts) (the broker may have done it)")
 	err = c.Retry(t.Context(), "settle", func(context.Context) error { return errors.New("plain") })
 	if e := wantCode(t, err, sdk.Unknown, "settle: plain"); e.Retryable || e.Attempts != 1 {
 		t.Errorf("%+v", e)

@@ -89,7 +89,7 @@ func (p *Producer) SendOneWay(ctx context.Context, m Outgoing) error {
 }
 
 func (p *Producer) one(ctx context.Context, m *Outgoing) (SendResult, error) {
-	if err := p.open(sendOp([]*Outgoing{m})); err != nil {
+	if err := p.open([]*Outgoing{m}); err != nil {
 		return SendResult{ID: m.ID, Topic: m.Topic}, err
 	}
 	results, err := p.through(ctx, []*Outgoing{m})
@@ -108,16 +108,16 @@ func (p *Producer) SendBatch(ctx context.Context, ms []Outgoing) ([]SendResult, 
 	for i := range ms {
 		list = append(list, ms[i].clone())
 	}
-	if err := p.open(sendOp(list)); err != nil {
+	if err := p.open(list); err != nil {
 		return failed(list, err)
 	}
 	return p.through(ctx, list)
 }
 
 // open refuses what comes after Close.
-func (p *Producer) open(op string) error {
+func (p *Producer) open(ms []*Outgoing) error {
 	if p.async.isClosed() {
-		return &Error{Code: Closed, Op: op, Err: errClientClosed}
+		return &Error{Code: Closed, Op: sendOp(ms), Err: errClientClosed}
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func failed(ms []*Outgoing, err error) ([]SendResult, error) {
 func (p *Producer) transmit(ctx context.Context, ms []*Outgoing) ([]SendResult, error) {
 	op := sendOp(ms)
 	timeout := p.client.settings.SendTimeout
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no success within %v: %w", timeout, context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, noSuccessError(timeout))
 	defer cancel()
 	conn, err := p.client.Conn(ctx)
 	if err != nil {

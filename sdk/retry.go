@@ -68,13 +68,13 @@ func (c *Client) Retry(ctx context.Context, op string, f func(ctx context.Contex
 func (p retryPolicy) run(ctx context.Context, op string, f func(ctx context.Context) error) *Error {
 	if p.timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("no success within %v: %w", p.timeout, context.DeadlineExceeded))
+		ctx, cancel = context.WithTimeoutCause(ctx, p.timeout, noSuccessError(p.timeout))
 		defer cancel()
 	}
 	if ctx.Err() != nil {
 		return asError(op, driver.FromContext(ctx, "", false))
 	}
-	wait := newBackoff(p.backoff)
+	var wait *backoff.ExponentialBackOff // most calls succeed at once
 	maybe := false
 	for n := 1; ; n++ {
 		err := f(ctx)
@@ -88,6 +88,9 @@ func (p retryPolicy) run(ctx context.Context, op string, f func(ctx context.Cont
 		if !again {
 			return e
 		}
+		if wait == nil {
+			wait = newBackoff(p.backoff)
+		}
 		d := max(wait.NextBackOff(), e.RetryAfter)
 		if end, ok := ctx.Deadline(); ok && !time.Now().Add(d).Before(end) {
 			return e
@@ -99,6 +102,15 @@ func (p retryPolicy) run(ctx context.Context, op string, f func(ctx context.Cont
 		}
 	}
 }
+
+// noSuccessError is the cause of a context that ends with the overall deadline.
+type noSuccessError time.Duration
+
+func (d noSuccessError) Error() string {
+	return fmt.Sprintf("no success within %v: %v", time.Duration(d), context.DeadlineExceeded)
+}
+
+func (noSuccessError) Unwrap() error { return context.DeadlineExceeded }
 
 func newBackoff(r config.Range) *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(

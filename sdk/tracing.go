@@ -57,12 +57,14 @@ func errorType(err error) string {
 // for concurrent use.
 type Tracing struct {
 	client     *Client
+	off        bool // no provider: the context is carried, nothing else
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
 }
 
 func newTracing(c *Client, provider trace.TracerProvider, propagator propagation.TextMapPropagator) *Tracing {
-	if provider == nil {
+	off := provider == nil
+	if off {
 		provider = tracenoop.NewTracerProvider()
 	}
 	if propagator == nil {
@@ -70,6 +72,7 @@ func newTracing(c *Client, provider trace.TracerProvider, propagator propagation
 	}
 	return &Tracing{
 		client:     c,
+		off:        off,
 		tracer:     provider.Tracer(instrumentation, trace.WithSchemaURL(semconv.SchemaURL)),
 		propagator: propagator,
 	}
@@ -174,6 +177,10 @@ func (t *Tracing) messageAttrs(m *Outgoing) []attribute.KeyValue {
 // is sent again from the dead letters, keeps it and is linked. end is called once.
 func (t *Tracing) StartSend(ctx context.Context, m *Outgoing) (sent context.Context, end func(SendResult, error)) {
 	ctx = m.trace.restore(ctx)
+	if t.off {
+		t.carry(ctx, m)
+		return ctx, func(SendResult, error) {}
+	}
 	attrs := append(t.base("send", semconv.MessagingOperationTypeSend, m.Topic), t.messageAttrs(m)...)
 	kind := trace.SpanKindProducer
 	opts := []trace.SpanStartOption{trace.WithAttributes(attrs...)}
@@ -189,6 +196,13 @@ func (t *Tracing) StartSend(ctx context.Context, m *Outgoing) (sent context.Cont
 	return ctx, func(r SendResult, err error) {
 		t.endSend(span, r)
 		finish(span, err)
+	}
+}
+
+// carry passes the caller's context on unless the message has one already.
+func (t *Tracing) carry(ctx context.Context, m *Outgoing) {
+	if !t.carried(m.Headers).IsValid() {
+		t.inject(ctx, m)
 	}
 }
 
@@ -220,6 +234,12 @@ func (t *Tracing) endSend(span trace.Span, r SendResult) {
 // message carries, and one span "send" that links to them. Without create spans
 // the messages carry the context of the send span.
 func (t *Tracing) startBatch(ctx context.Context, ms []*Outgoing) (sent context.Context, end func([]SendResult, error)) {
+	if t.off {
+		for _, m := range ms {
+			t.carry(m.trace.restore(ctx), m)
+		}
+		return ctx, func([]SendResult, error) {}
+	}
 	topic := ""
 	if topics := topicsOf(ms); len(topics) == 1 {
 		topic = topics[0]
@@ -273,6 +293,9 @@ func (t *Tracing) create(ctx context.Context, m *Outgoing) trace.SpanContext {
 // transaction is one trace, or with sluice.tracing.process: link a trace of its
 // own. The context also carries the sender's baggage.
 func (t *Tracing) StartProcess(ctx context.Context, info ListenerInfo, d *Delivery) (handling context.Context, end func(error)) {
+	if t.off {
+		return t.Extract(ctx, d.Headers), func(error) {}
+	}
 	attrs := append(t.base("process", semconv.MessagingOperationTypeProcess, d.Topic), t.deliveryAttrs(d)...)
 	attrs = append(attrs, attrListener.String(info.Name), attrAttempt.Int(d.Attempt))
 	if t.client.system() == semconv.MessagingSystemRocketMQ.Value.AsString() {
@@ -316,6 +339,10 @@ func (t *Tracing) StartSettle(ctx context.Context, op string, ds ...*Delivery) (
 		return ctx, func(error) {}
 	}
 	d := ds[0]
+	measured := t.client.metrics.operation(op, "settle", d.Topic, d.Group)
+	if t.off {
+		return ctx, func(err error) { measured(ctx, err) }
+	}
 	attrs := t.base(op, semconv.MessagingOperationTypeSettle, d.Topic)
 	if len(ds) == 1 {
 		attrs = append(attrs, t.deliveryAttrs(d)...)
@@ -333,7 +360,6 @@ func (t *Tracing) StartSettle(ctx context.Context, op string, ds ...*Delivery) (
 	}
 	ctx, span := t.tracer.Start(ctx, spanName(op, d.Topic), trace.WithSpanKind(trace.SpanKindClient), //nolint:spancheck // end ends it
 		trace.WithAttributes(attrs...), trace.WithLinks(links...))
-	measured := t.client.metrics.operation(op, "settle", d.Topic, d.Group)
 	return ctx, func(err error) { //nolint:spancheck // end ends it
 		measured(ctx, err)
 		finish(span, err)

@@ -30,9 +30,9 @@ type Checks struct {
 	logger *slog.Logger
 	groups map[string]*producerGroup
 
-	root   context.Context // of answers; ends when Stop gives up waiting
+	root   context.Context //nolint:containedctx // the service's own root; of answers; ends when Stop gives up waiting
 	cancel context.CancelCauseFunc
-	loops  context.Context // ends when Stop begins to end the loops
+	loops  context.Context //nolint:containedctx // the service's own root; ends when Stop begins to end the loops
 	end    context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -66,7 +66,7 @@ func NewChecks(client *sdk.Client, senders ...AnySender) (*Checks, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	c.root, c.cancel = context.WithCancelCause(context.Background())
+	c.root, c.cancel = context.WithCancelCause(context.Background()) //nolint:forbidigo // a root that owns a lifecycle
 	c.loops, c.end = context.WithCancel(c.root)
 	return c, nil
 }

@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluicemq/sluice/broker/driver"
 	"pgregory.net/rapid"
+
+	"github.com/sluicemq/sluice/broker/driver"
 )
 
 func TestValidTopic(t *testing.T) {

@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -228,8 +229,10 @@ func contextCases() []testCase {
 			e.must("open", err)
 			topic := e.topic(1)
 			m := &member{}
-			*m = member{e: e, id: "outlives", conn: c, lanes: map[string]*laneRun{}, busy: map[string]bool{}, changed: make(chan struct{}),
-				memberOptions: memberOptions{limit: 4}, spec: driver.SubscribeSpec{Group: "group", Topic: topic}}
+			*m = member{
+				e: e, id: "outlives", conn: c, lanes: map[string]*laneRun{}, busy: map[string]bool{}, changed: make(chan struct{}),
+				memberOptions: memberOptions{limit: 4}, spec: driver.SubscribeSpec{Group: "group", Topic: topic},
+			}
 			m.sub, err = c.Subscribe(ctx, m.spec, m)
 			e.must("subscribe", err)
 			cancel()
@@ -262,8 +265,8 @@ func newVerdicts() verdicts {
 	return verdicts{must: map[string]bool{}, may: map[string]bool{}, never: map[string]bool{}}
 }
 
-func (v verdicts) add(e *env, body string, r driver.SendResult, ctx context.Context) {
-	de, _ := r.Err.(*driver.Error)
+func (v verdicts) add(ctx context.Context, e *env, body string, r driver.SendResult) {
+	de, _ := errors.AsType[*driver.Error](r.Err)
 	switch {
 	case r.Err == nil:
 		v.must[body] = true
@@ -321,7 +324,7 @@ func contextEnded(e *env) {
 			e.Errorf("result with an error: got id %q, want %q", rs[0].ID, ms[0].ID)
 		}
 		for j, r := range rs {
-			v.add(e, string(ms[j].Body), r, ctx)
+			v.add(ctx, e, string(ms[j].Body), r)
 		}
 	}
 	v.check(e, m)
@@ -349,7 +352,7 @@ func contextEnding(e *env) {
 		}()
 		ms := []*driver.Message{message(topic, 2*i), message(topic, 2*i+1)}
 		for j, r := range e.main.Send(ctx, driver.SendRequest{Messages: ms}) {
-			v.add(e, string(ms[j].Body), r, ctx)
+			v.add(ctx, e, string(ms[j].Body), r)
 		}
 		<-ended
 		cancel()

@@ -94,8 +94,10 @@ func delayKeepsMessage(e *env) {
 	topic := e.topic(4)
 	m := e.member("group", topic)
 	d := e.delays(e.caps.Delay)[0]
-	msg := &driver.Message{Topic: topic, Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", ID: "DELAYED-1",
-		Body: everyByte(), Properties: map[string]string{"p": "v", "größe": "水"}, DeliverAt: time.Now().Add(d)}
+	msg := &driver.Message{
+		Topic: topic, Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", ID: "DELAYED-1",
+		Body: everyByte(), Properties: map[string]string{"p": "v", "größe": "水"}, DeliverAt: time.Now().Add(d),
+	}
 	now := *msg
 	now.DeliverAt, now.ID = time.Time{}, "NOW-1"
 	lane := e.send(&now)[0].Lane

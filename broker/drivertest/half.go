@@ -37,7 +37,8 @@ func halfCases() []testCase {
 		{g, "other_group_is_refused", needTx, halfOtherGroup},
 		{g, "unknown_half", needTx, func(e *env) {
 			for _, h := range []driver.Half{
-				{}, {TxID: "no-such-half", Group: "producers"},
+				{},
+				{TxID: "no-such-half", Group: "producers"},
 				{TxID: "no-such-half", Group: "producers", Handle: []byte("garbage")},
 				{TxID: "no-such-half", Group: "producers", Handle: bytes.Repeat([]byte{0xff}, 64)},
 			} {
@@ -83,8 +84,10 @@ func (e *env) resolve(h driver.Half, d driver.Decision) {
 }
 
 func fullMessage(topic string) *driver.Message {
-	return &driver.Message{Topic: topic, ID: "TX-1", Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", Body: everyByte(),
-		Properties: map[string]string{"p": "v", "größe": "水"}}
+	return &driver.Message{
+		Topic: topic, ID: "TX-1", Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", Body: everyByte(),
+		Properties: map[string]string{"p": "v", "größe": "水"},
+	}
 }
 
 func halfCommit(e *env) {

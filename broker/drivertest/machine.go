@@ -44,8 +44,10 @@ func Machine(t *testing.T, h Harness) {
 }
 
 func program(steps int) *rapid.Generator[[]step] {
-	weighted := []string{"send", "send", "send", "send", "join", "leave", "fetch", "fetch", "fetch", "fetch", "fetch",
-		"settle", "settle", "settle", "settle", "advance", "crash"}
+	weighted := []string{
+		"send", "send", "send", "send", "join", "leave", "fetch", "fetch", "fetch", "fetch", "fetch",
+		"settle", "settle", "settle", "settle", "advance", "crash",
+	}
 	return rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
 		return step{Do: rapid.SampledFrom(weighted).Draw(rt, "do"), A: rapid.IntRange(0, 63).Draw(rt, "a"), B: rapid.IntRange(0, 63).Draw(rt, "b")}
 	}), max(1, steps/2), steps)
@@ -135,7 +137,8 @@ func (m *machine) send(s step) {
 
 func (m *machine) join(g *model) {
 	m.joined++
-	x := m.e.join(fmt.Sprint("client-", m.joined), g.spec, memberOptions{manual: true,
+	x := m.e.join(fmt.Sprint("client-", m.joined), g.spec, memberOptions{
+		manual:   true,
 		assigned: func(l driver.Lane) { g.assigned(l.Name()) },
 		revoked:  func(_ context.Context, l driver.Lane) { g.ended(l) },
 		lost:     func(l driver.Lane) { g.ended(l) },

@@ -71,8 +71,10 @@ func (e *env) join(id string, spec driver.SubscribeSpec, opts memberOptions) *me
 
 func (e *env) tryJoin(id string, spec driver.SubscribeSpec, opts memberOptions) (*member, error) {
 	e.Helper()
-	m := &member{e: e, id: id, spec: spec, conn: opts.via, memberOptions: opts,
-		lanes: map[string]*laneRun{}, busy: map[string]bool{}, changed: make(chan struct{})}
+	m := &member{
+		e: e, id: id, spec: spec, conn: opts.via, memberOptions: opts,
+		lanes: map[string]*laneRun{}, busy: map[string]bool{}, changed: make(chan struct{}),
+	}
 	if m.limit == 0 {
 		m.limit = 16
 	}

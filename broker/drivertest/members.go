@@ -257,7 +257,8 @@ func membersLaneNames(e *env) {
 		var out []string
 		for _, l := range m.awaitLanes(4) {
 			out = append(out, l.Name())
-			if again := l.Name(); again != out[len(out)-1] || l.Info() != l.Info() {
+			info := l.Info()
+			if again := l.Name(); again != out[len(out)-1] || l.Info() != info {
 				e.Errorf("name or info of lane %s changes", again)
 			}
 		}

@@ -55,8 +55,10 @@ type modelState struct {
 }
 
 func newModelState(e *env, ordered bool) *modelState {
-	return &modelState{e: e, ordered: ordered, msgs: map[string]*progress{}, owned: map[string]bool{},
-		waiting: map[string]string{}, next: map[string]int{}}
+	return &modelState{
+		e: e, ordered: ordered, msgs: map[string]*progress{}, owned: map[string]bool{},
+		waiting: map[string]string{}, next: map[string]int{},
+	}
 }
 
 func (s *modelState) sent(id, body, key string, seq int) {
@@ -120,7 +122,7 @@ func (s *modelState) delivered(m *member, l driver.Lane, d *driver.Delivery) {
 		s.e.Errorf("delivered %s while it is being handled", what)
 	case d.Attempt < 1, !p.fuzzy && d.Attempt < p.failed+1, !s.e.lim.CountsAbandoned && d.Attempt > p.failed+1:
 		s.e.Errorf("delivered %s; %d attempts have failed", what, p.failed)
-	case !p.fuzzy && p.notBefore.Sub(time.Now()) > time.Millisecond:
+	case !p.fuzzy && time.Until(p.notBefore) > time.Millisecond:
 		s.e.Errorf("delivered %s %v too early", what, time.Until(p.notBefore))
 	}
 	if s.ordered {

@@ -314,7 +314,8 @@ func settleMutants() []mutant {
 func ackHighest(l driver.Lane) driver.Lane {
 	var mu sync.Mutex
 	var open []*driver.Delivery
-	return &twistedLane{Lane: l,
+	return &twistedLane{
+		Lane: l,
 		fetch: func(ctx context.Context, limit int) ([]*driver.Delivery, error) {
 			ds, err := l.Fetch(ctx, limit)
 			mu.Lock()
@@ -334,7 +335,8 @@ func ackHighest(l driver.Lane) driver.Lane {
 			}
 			mu.Unlock()
 			return l.Settle(ctx, ss)
-		}}
+		},
+	}
 }
 
 func sendMutants() []mutant {
@@ -409,7 +411,8 @@ func txMutants() []mutant {
 	return []mutant{
 		{"commits a half message once more with every repeat", "half/decisions_repeat_and_absorb", onTx(func(c driver.Conn, t driver.Transactor) driver.Transactor {
 			kept := map[string]driver.Message{}
-			return &twistedTx{Transactor: t,
+			return &twistedTx{
+				Transactor: t,
 				prepare: func(ctx context.Context, group string, m *driver.Message) (driver.Half, error) {
 					h, err := t.Prepare(ctx, group, m)
 					kept[h.TxID] = *m
@@ -421,7 +424,8 @@ func txMutants() []mutant {
 						c.Send(ctx, driver.SendRequest{Messages: []*driver.Message{&m}})
 					}
 					return err
-				}}
+				},
+			}
 		})},
 		{"accepts the opposite decision", "half/decisions_repeat_and_absorb", onTx(func(_ driver.Conn, t driver.Transactor) driver.Transactor {
 			return &twistedTx{Transactor: t, resolve: func(ctx context.Context, h driver.Half, d driver.Decision) error {
@@ -512,8 +516,10 @@ func clientMutants() []mutant {
 			return c
 		}},
 		{"claims SQL without having it", "filter/sql", func(_ testing.TB, c driver.Conn) driver.Conn {
-			return &twisted{Conn: c, caps: func(caps *driver.Capabilities) { caps.SQL = true },
-				subscribe: func(s driver.SubscribeSpec) driver.SubscribeSpec { s.Filter = driver.Filter{}; return s }}
+			return &twisted{
+				Conn: c, caps: func(caps *driver.Capabilities) { caps.SQL = true },
+				subscribe: func(s driver.SubscribeSpec) driver.SubscribeSpec { s.Filter = driver.Filter{}; return s },
+			}
 		}},
 		{"denies tags that it has", "honesty/unsupported_is_refused", func(_ testing.TB, c driver.Conn) driver.Conn {
 			return &twisted{Conn: c, caps: func(caps *driver.Capabilities) { caps.Tags = false }}

@@ -94,8 +94,10 @@ func TestRun_CatchesForgetfulBroker(t *testing.T) {
 		}
 	}
 	h.Limits.Within = 5 * time.Second
-	for _, name := range []string{"durable/crash_after_send", "durable/positions_survive_crash_after_leaving", "half/survives_crash",
-		"half/decision_survives_crash", "delay/survives_crash", "dead_letter/survives_crash", "query/survives_crash"} {
+	for _, name := range []string{
+		"durable/crash_after_send", "durable/positions_survive_crash_after_leaving", "half/survives_crash",
+		"half/decision_survives_crash", "delay/survives_crash", "dead_letter/survives_crash", "query/survives_crash",
+	} {
 		if bad := attempt(t, h, caseNamed(t, name).run); len(bad) == 0 {
 			t.Errorf("a broker that forgets everything in a crash passes %s", name)
 		}
@@ -105,9 +107,11 @@ func TestRun_CatchesForgetfulBroker(t *testing.T) {
 // TestMachine_CatchesMutants: random programs find mistakes that no test names.
 func TestMachine_CatchesMutants(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"counts Return as an attempt", "does not count Retry", "loses what is retried", "delivers twice",
+	for _, name := range []string{
+		"counts Return as an attempt", "does not count Retry", "loses what is retried", "delivers twice",
 		"acknowledges up to the highest offset", "forgets acknowledgements at the end of a lane", "ignores the ordering key",
-		"stores twice", "retries at once"} {
+		"stores twice", "retries at once",
+	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			h := referenceHarness().withDefaults()

@@ -16,8 +16,10 @@ func referenceHarness() Harness {
 		Virtual: true,
 		Open: func(testing.TB) Broker {
 			b := reference.New(reference.Config{CheckMax: 4})
-			return Broker{Connect: Connector(b), Close: b.Close,
-				CrashAndReopen: func(testing.TB) { b.Crash() }, Reopen: func(testing.TB) {}}
+			return Broker{
+				Connect: Connector(b), Close: b.Close,
+				CrashAndReopen: func(testing.TB) { b.Crash() }, Reopen: func(testing.TB) {},
+			}
 		},
 		Limits: Limits{CheckMax: 4, CheckGap: 31 * time.Second},
 	}

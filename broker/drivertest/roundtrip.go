@@ -124,10 +124,14 @@ func roundTripKeys(e *env) {
 func roundTripReserved(e *env) {
 	topic := e.topic(1)
 	m := e.member("group", topic)
-	for _, name := range []string{"KEYS", "TAGS", "DELAY", "UNIQ_KEY", "WAIT", "TRAN_MSG", "PGROUP", "REAL_TOPIC", "REAL_QID",
-		"RETRY_TOPIC", "ORIGIN_MESSAGE_ID", "RECONSUME_TIME", "TIMER_DELIVER_MS", "__SHARDINGKEY", driver.DeadTopic} {
-		msg := &driver.Message{Topic: topic, ID: "ID-" + strings.Trim(name, "_"), Tag: "tag", Keys: []string{"key"}, OrderingKey: "order",
-			Body: []byte(name), Properties: map[string]string{name: "3"}}
+	for _, name := range []string{
+		"KEYS", "TAGS", "DELAY", "UNIQ_KEY", "WAIT", "TRAN_MSG", "PGROUP", "REAL_TOPIC", "REAL_QID",
+		"RETRY_TOPIC", "ORIGIN_MESSAGE_ID", "RECONSUME_TIME", "TIMER_DELIVER_MS", "__SHARDINGKEY", driver.DeadTopic,
+	} {
+		msg := &driver.Message{
+			Topic: topic, ID: "ID-" + strings.Trim(name, "_"), Tag: "tag", Keys: []string{"key"}, OrderingKey: "order",
+			Body: []byte(name), Properties: map[string]string{name: "3"},
+		}
 		r := e.sendOne(msg)
 		if driver.CodeOf(r.Err) == driver.InvalidArgument {
 			continue

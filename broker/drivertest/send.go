@@ -143,8 +143,10 @@ func sendIDs(e *env) {
 
 func sendSliceNotKept(e *env) {
 	topic := e.topic(1)
-	msg := &driver.Message{Topic: topic, Tag: "tag", Keys: []string{"k1", "k2"}, Body: []byte("body"),
-		Properties: map[string]string{"p": "v"}, OrderingKey: "o"}
+	msg := &driver.Message{
+		Topic: topic, Tag: "tag", Keys: []string{"k1", "k2"}, Body: []byte("body"),
+		Properties: map[string]string{"p": "v"}, OrderingKey: "o",
+	}
 	keep := *msg
 	keep.Keys, keep.Body, keep.Properties = slices.Clone(msg.Keys), bytes.Clone(msg.Body), maps.Clone(msg.Properties)
 	ms := []*driver.Message{msg}
@@ -168,7 +170,8 @@ func sendConcurrent(e *env) {
 		wg.Go(func() {
 			for i := range each {
 				rs := e.main.Send(e.ctx(), driver.SendRequest{Messages: []*driver.Message{{
-					Topic: topic, OrderingKey: fmt.Sprint("p", p), Body: fmt.Appendf(nil, "%d %d", p, i)}}})
+					Topic: topic, OrderingKey: fmt.Sprint("p", p), Body: fmt.Appendf(nil, "%d %d", p, i),
+				}}})
 				if len(rs) != 1 || rs[0].Err != nil {
 					e.Errorf("concurrent send: got %+v", rs)
 				}

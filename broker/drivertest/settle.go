@@ -124,9 +124,16 @@ func settleTwice(e *env) {
 	topic := e.topic(1)
 	m := e.member("group", topic)
 	pairs := [][2]driver.Outcome{
-		{driver.Ack, driver.Ack}, {driver.Ack, driver.Retry}, {driver.Ack, driver.Return}, {driver.Ack, driver.DeadLetter},
-		{driver.Retry, driver.Ack}, {driver.Retry, driver.Retry}, {driver.Return, driver.Ack}, {driver.Return, driver.Retry},
-		{driver.DeadLetter, driver.Ack}, {driver.DeadLetter, driver.DeadLetter},
+		{driver.Ack, driver.Ack},
+		{driver.Ack, driver.Retry},
+		{driver.Ack, driver.Return},
+		{driver.Ack, driver.DeadLetter},
+		{driver.Retry, driver.Ack},
+		{driver.Retry, driver.Retry},
+		{driver.Return, driver.Ack},
+		{driver.Return, driver.Retry},
+		{driver.DeadLetter, driver.Ack},
+		{driver.DeadLetter, driver.DeadLetter},
 	}
 	dlq := 0
 	for i, p := range pairs {
@@ -248,8 +255,10 @@ func settleReturn(e *env) {
 func settleRetryCopy(e *env) {
 	topic := e.topic(1)
 	m := e.member("group", topic)
-	sent := &driver.Message{Topic: topic, Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", Body: everyByte(),
-		Properties: map[string]string{"p": "v", "q": "w"}, BornAt: time.Now().Add(-time.Hour).Truncate(time.Millisecond)}
+	sent := &driver.Message{
+		Topic: topic, Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", Body: everyByte(),
+		Properties: map[string]string{"p": "v", "q": "w"}, BornAt: time.Now().Add(-time.Hour).Truncate(time.Millisecond),
+	}
 	r := e.send(sent)[0]
 	a := m.take(1)[0]
 	e.must("retry with properties", a.try(driver.Settlement{Outcome: driver.Retry, Properties: map[string]string{"q": "changed", "cause": "läuft nicht"}}))
@@ -298,8 +307,10 @@ func deadLetterOrigin(e *env) {
 	m := e.member("group", topic)
 	e.sendN(topic, 5)
 	ackAll(m.take(5))
-	sent := &driver.Message{Topic: topic, Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", Body: everyByte(),
-		Properties: map[string]string{"p": "v", "größe": "水"}}
+	sent := &driver.Message{
+		Topic: topic, Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", Body: everyByte(),
+		Properties: map[string]string{"p": "v", "größe": "水"},
+	}
 	r := e.send(sent)[0]
 	a := m.take(1)[0]
 	frame := map[string]string{driver.DeadReason: "exhausted", driver.DeadError: "wallet: no\nroute", driver.DeadAttempts: "1"}

@@ -86,8 +86,10 @@ func (j *topicJob) stage(w *writer) {
 	case j.remove && have == 0:
 		j.err = driver.Errorf(driver.NotFound, "", "there is no such topic")
 	case j.remove:
-		j.frame = &frame{fact: fact{kind: record.TopicDeleted, topic: record.Topic{Name: j.info.Name}},
-			payload: record.AppendName(nil, j.info.Name)}
+		j.frame = &frame{
+			fact:    fact{kind: record.TopicDeleted, topic: record.Topic{Name: j.info.Name}},
+			payload: record.AppendName(nil, j.info.Name),
+		}
 		if w.control(j.frame) {
 			*t = topicPlan{}
 		}

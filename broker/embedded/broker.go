@@ -43,7 +43,7 @@ func Open(dir string, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.open(context.Background()); err != nil {
+	if _, err := b.open(context.Background()); err != nil { //nolint:forbidigo // a root that owns a lifecycle
 		return nil, err
 	}
 	return b, nil
@@ -184,7 +184,7 @@ type engine struct {
 	memory bool
 
 	// root lives as long as the engine; services end with it.
-	root    context.Context
+	root    context.Context //nolint:containedctx // the service's own root
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup // services
 	writing sync.WaitGroup // the writer
@@ -214,7 +214,7 @@ func openEngine(dir, path string, cfg Config) (*engine, error) {
 		}
 		return nil, openError(path, err)
 	}
-	e.root, e.cancel = context.WithCancel(context.Background())
+	e.root, e.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // a root that owns a lifecycle
 	e.w = newWriter(e.log, e.st, cfg.Sync, cfg.Logger, cfg.Queues, !cfg.NoAutoCreate)
 	e.groups = newGroups(e)
 	e.checks = newChecks(e)

@@ -48,7 +48,7 @@ type producerGroup struct {
 
 // checker is one call of Checks.
 type checker struct {
-	ctx      context.Context // of the call, for the CheckFunc
+	ctx      context.Context //nolint:containedctx // the service's own root; of the call, for the CheckFunc
 	parallel int
 	f        driver.CheckFunc
 	running  int            // guarded by checks.mu
@@ -89,7 +89,7 @@ func (c *checks) run() {
 	defer timer.Stop()
 	for {
 		var at <-chan time.Time
-		if wait, any := c.advance(); any {
+		if wait, more := c.advance(); more {
 			timer.Reset(wait)
 			at = timer.C
 		}
@@ -103,7 +103,7 @@ func (c *checks) run() {
 }
 
 // advance makes what is due ready and tells how long the next one waits.
-func (c *checks) advance() (wait time.Duration, any bool) {
+func (c *checks) advance() (wait time.Duration, more bool) {
 	now := c.e.nowMs()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -103,8 +103,10 @@ func TestConformance_Disk(t *testing.T) {
 	t.Parallel()
 	cfg := embedded.Config{RevokeTimeout: time.Second, CheckAfter: 300 * time.Millisecond, CheckEvery: 300 * time.Millisecond, CheckMax: 3}
 	drivertest.Run(t, drivertest.Harness{
-		Limits: drivertest.Limits{RevokeTimeout: cfg.RevokeTimeout, CheckAfter: cfg.CheckAfter, CheckEvery: cfg.CheckEvery,
-			CheckMax: cfg.CheckMax, CheckGap: 16 * cfg.CheckEvery},
+		Limits: drivertest.Limits{
+			RevokeTimeout: cfg.RevokeTimeout, CheckAfter: cfg.CheckAfter, CheckEvery: cfg.CheckEvery,
+			CheckMax: cfg.CheckMax, CheckGap: 16 * cfg.CheckEvery,
+		},
 		Open: func(t testing.TB) drivertest.Broker {
 			dir := t.TempDir()
 			c := &conformant{cfg: cfg}

@@ -139,7 +139,7 @@ func (c *conn) Close(ctx context.Context) error {
 	c.mu.Unlock()
 	defer close(c.finished)
 	var wg sync.WaitGroup
-	errs := make([]error, len(subs))
+	errs := make([]error, len(subs)+1) // the last one for the check-backs
 	for i, m := range subs {
 		wg.Go(func() { errs[i] = m.Close(ctx) })
 	}
@@ -150,7 +150,7 @@ func (c *conn) Close(ctx context.Context) error {
 		c.calls.Wait()
 	}()
 	if !awaitEnd(ctx, left) {
-		errs = append(errs, driver.FromContext(ctx, "wait for check-backs of client "+c.id, false))
+		errs[len(subs)] = driver.FromContext(ctx, "wait for check-backs of client "+c.id, false)
 	}
 	c.broker.forget(c)
 	return errors.Join(errs...)

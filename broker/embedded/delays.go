@@ -35,15 +35,15 @@ func (d *delays) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		due, wait, any := d.due()
+		due, wait, more := d.due()
 		if len(due) > 0 {
 			if d.fire(due) {
 				continue
 			}
-			wait, any = retryWrite, true
+			wait, more = retryWrite, true
 		}
 		var at <-chan time.Time
-		if any {
+		if more {
 			timer.Reset(wait)
 			at = timer.C
 		}
@@ -57,12 +57,12 @@ func (d *delays) run() {
 }
 
 // due answers what is due, else how long the next one waits, if there is any.
-func (d *delays) due() (due []delay.Item, wait time.Duration, any bool) {
+func (d *delays) due() (due []delay.Item, wait time.Duration, more bool) {
 	d.e.st.mu.Lock()
 	defer d.e.st.mu.Unlock()
 	due = d.e.st.delays.Due(d.e.nowMs(), fireBatch, nil)
-	head, any := d.e.st.delays.Head()
-	return due, d.e.until(head.DueMs), any
+	head, more := d.e.st.delays.Head()
+	return due, d.e.until(head.DueMs), more
 }
 
 // fire moves due messages; it reports false if it should be tried again later.

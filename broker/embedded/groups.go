@@ -38,7 +38,7 @@ func awaitEnd(ctx context.Context, done <-chan struct{}) bool {
 // member owns which lane. A lane changes hands in its own goroutine, which
 // runs only while there is something to do; mu is never held over a callback.
 //
-// Lock order: groups.mu, slot.mu, state.mu.
+// Lock order: groups.mu, slot.mu, state.mu; groups.mu, conn.mu.
 type groups struct {
 	e  *engine
 	mu sync.Mutex
@@ -72,7 +72,7 @@ type member struct {
 	seq  int // tells members with the same client id apart
 
 	// root ends when the ctx of Close does; revocations end with it.
-	root   context.Context
+	root   context.Context //nolint:containedctx // the service's own root
 	cancel context.CancelFunc
 
 	// What follows is guarded by groups.mu.
@@ -172,12 +172,13 @@ func (e *engine) join(ctx context.Context, c *conn, s driver.SubscribeSpec, ev d
 		return nil, j.err
 	}
 	m := &member{g: g, conn: c, ev: ev, released: make(chan struct{}, 1), gone: make(chan struct{})}
-	if !c.enter(m) {
-		return nil, closedError("")
-	}
 	if err := g.enter(m, s); err != nil {
-		c.leave(m)
 		return nil, err
+	}
+	// Only a whole member may be seen by the connection, which closes it.
+	if !c.enter(m) {
+		_ = m.Close(ctx) // the connection is closed, which is what the caller hears
+		return nil, closedError("")
 	}
 	return m, nil
 }
@@ -205,13 +206,17 @@ func (g *groups) enter(m *member, s driver.SubscribeSpec) *driver.Error {
 	if err := sub.differs(s, m.conn.id); err != nil {
 		return err
 	}
+	g.seq++
+	m.seq = g.seq
+	m.sub = sub
+	m.root, m.cancel = context.WithCancel(g.e.root)
+	if !m.conn.enter(m) { // from here on, the client closes what it finds
+		m.cancel()
+		return closedError("")
+	}
 	if len(sub.members) == 0 {
 		sub.spec = s
 	}
-	m.sub = sub
-	m.root, m.cancel = context.WithCancel(g.e.root)
-	g.seq++
-	m.seq = g.seq
 	sub.members = append(sub.members, m)
 	slices.SortFunc(sub.members, func(a, b *member) int {
 		return cmp.Or(cmp.Compare(a.conn.id, b.conn.id), cmp.Compare(a.seq, b.seq))

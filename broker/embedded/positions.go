@@ -80,13 +80,11 @@ func (f *flusher) run() {
 	}
 }
 
-// now stores the position of a lane that ends. If that is impossible, the lane
-// goes on from memory, and a restart repeats more.
-func (f *flusher) now(s *slot) {
-	if s.isDirty() {
-		f.store([]*slot{s})
-	}
-}
+// now stores the position of a lane that ends. It goes through the writer even
+// if nothing has changed, because a position may be on its way and not durable
+// yet. If it cannot be stored, the lane goes on from memory, and a restart
+// repeats more.
+func (f *flusher) now(s *slot) { f.store([]*slot{s}) }
 
 // store writes the positions of slots; what could not be written stays dirty.
 func (f *flusher) store(slots []*slot) bool {
@@ -125,6 +123,10 @@ func (j *positionsJob) stage(w *writer) {
 		if len(w.plan.topic(s.topic).next) == 0 {
 			continue // deleted meanwhile
 		}
+		lane, changed := s.snapshot()
+		if !changed {
+			continue
+		}
 		k := s.key()
 		g := byKey[k]
 		if g == nil {
@@ -132,7 +134,7 @@ func (j *positionsJob) stage(w *writer) {
 			byKey[k] = g
 			order = append(order, g)
 		}
-		g.Lanes = append(g.Lanes, s.snapshot())
+		g.Lanes = append(g.Lanes, lane)
 	}
 	for _, g := range order {
 		f := &frame{fact: fact{kind: record.Positions, positions: *g}, payload: g.Append(nil)}

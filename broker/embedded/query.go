@@ -96,7 +96,8 @@ func (q query) Browse(ctx context.Context, topic string, n int, offset int64, li
 // firstMatch answers the oldest messages of topic that the index has under a
 // key and that match holds for.
 func (e *engine) firstMatch(topic string, kind byte, key string, r driver.TimeRange, limit int,
-	match func(*driver.Delivery) bool) ([]*driver.Delivery, *driver.Error) {
+	match func(*driver.Delivery) bool,
+) ([]*driver.Delivery, *driver.Error) {
 	e.st.mu.RLock()
 	candidates := e.st.index.Lookup(kind, topic, key)
 	e.st.mu.RUnlock()
@@ -124,7 +125,7 @@ func (e *engine) visibleAt(topic string, pos int64) (*driver.Delivery, *driver.E
 	case errors.Is(err, commitlog.ErrClosed):
 		return nil, closedError("")
 	case err != nil:
-		return nil, nil // no frame begins there, or none of a message
+		return nil, nil //nolint:nilerr,nilnil // no frame begins there, or none of a message
 	}
 	if k != record.Message && k != record.Fired && k != record.Committed || s.Topic != topic {
 		return nil, nil

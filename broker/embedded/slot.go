@@ -152,12 +152,16 @@ func (s *slot) isDirty() bool {
 	return s.dirty
 }
 
-// snapshot answers what is to be stored and takes the mark of change off.
-func (s *slot) snapshot() record.LanePosition {
+// snapshot answers what is to be stored, if it has changed, and takes the mark
+// of change off.
+func (s *slot) snapshot() (p record.LanePosition, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.dirty {
+		return p, false
+	}
 	s.dirty = false
-	return record.LanePosition{Queue: s.queue, Next: s.win.Next(), Unsettled: s.win.Unsettled()}
+	return record.LanePosition{Queue: s.queue, Next: s.win.Next(), Unsettled: s.win.Unsettled()}, true
 }
 
 // touch puts the mark of change back after a snapshot could not be stored.

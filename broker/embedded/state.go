@@ -206,8 +206,19 @@ func (s *state) deleteTopic(name string) {
 	delete(s.topics, name)
 	s.delays.DropTopic(name)
 	for k := range s.positions {
-		if k.topic == name {
-			delete(s.positions, k)
+		if k.topic != name {
+			continue
+		}
+		delete(s.positions, k)
+		// What waits in the retry topic belongs to the topic that is gone. Its
+		// queue goes on with the next topic of that name.
+		if t := s.topics[retryTopic(k.group)]; t != nil && k.client == "" {
+			if i := slices.Index(t.origins, name); i >= 0 {
+				s.progressed(record.GroupPositions{
+					Group: k.group, Topic: name,
+					Lanes: []record.LanePosition{{Queue: record.RetryLane, Next: t.queues[i].Max()}},
+				})
+			}
 		}
 	}
 }

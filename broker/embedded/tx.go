@@ -225,6 +225,7 @@ func (j *resolveJob) stage(w *writer) {
 		j.frame = nil
 		j.err = driver.Errorf(driver.FailedPrecondition, "", "it was decided as %s before", opposite(j.decision))
 		return
+	default: // it decides, or nothing is known of the half message
 	}
 	j.earlier = nil
 	if j.decision == driver.Rollback {

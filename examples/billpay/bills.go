@@ -285,6 +285,7 @@ func (l *localTx) Run(ctx context.Context, id string, f func(context.Context, *s
 		return tx.Undecided, errStopped
 	case stopAndWake:
 		l.sleep(ctx, id)
+	default: // stops after the local transaction, or nowhere
 	}
 	l.setOpen(id, true)
 	d, err := l.table.Run(ctx, id, f)

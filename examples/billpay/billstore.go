@@ -204,7 +204,7 @@ func scanBills(rows *sql.Rows, err error) ([]bill, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read bills: %w", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var bs []bill
 	for rows.Next() {
 		var b bill

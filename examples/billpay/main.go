@@ -82,7 +82,7 @@ func scenario(ctx context.Context, f flags, stdin io.Reader, stderr io.Writer) (
 	if err != nil {
 		return nil, err
 	}
-	defer closeInput.Close() // it was only read
+	defer func() { _ = closeInput.Close() }() // it was only read
 	dir, remove, err := openFolder(f.dir)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (s *session) run(ctx context.Context, app *fx.App) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer w.Close() // only read
+	defer func() { _ = w.Close() }() // only read
 	start, cancel := context.WithTimeout(ctx, app.StartTimeout())
 	defer cancel()
 	if err := app.Start(start); err != nil {

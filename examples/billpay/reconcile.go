@@ -102,7 +102,7 @@ func each(ctx context.Context, db *sql.DB, query string, f func(a, b string, n i
 	if err != nil {
 		return fmt.Errorf("%s: %w", query, err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var a, b string
 		var n int64

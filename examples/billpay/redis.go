@@ -15,8 +15,8 @@ import (
 const redisPatience = 3 * time.Second
 
 // openRedis connects to Redis, or to one inside this process that forgets
-// everything at the end. close ends both.
-func openRedis(ctx context.Context, addr string) (client redis.UniversalClient, close func() error, err error) {
+// everything at the end. closing ends both.
+func openRedis(ctx context.Context, addr string) (client redis.UniversalClient, closing func() error, err error) {
 	if addr == "" {
 		m := miniredis.NewMiniRedis()
 		m.ClockTTL(true) // leases and memories end by themselves

@@ -181,6 +181,7 @@ func (w *watch) Until(ctx context.Context, fed <-chan struct{}, show func(progre
 	var last progress
 	moved := time.Now()
 	for {
+		all := closed(fed) // asked first: what is looked at then has every bill in it
 		p, err := w.Look(ctx)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w: %s", context.Cause(ctx), last)
@@ -194,8 +195,7 @@ func (w *watch) Until(ctx context.Context, fed <-chan struct{}, show func(progre
 		if p != last {
 			last, moved = p, time.Now()
 		}
-		select {
-		case <-fed:
+		if all {
 			if p.complete() && (p.Stopped >= p.Resent || time.Since(moved) > echoFor) {
 				return nil
 			}
@@ -206,13 +206,21 @@ func (w *watch) Until(ctx context.Context, fed <-chan struct{}, show func(progre
 			if due && time.Since(moved) > quietFor {
 				return fmt.Errorf("%w: %s", errQuiet, p)
 			}
-		default:
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %s", context.Cause(ctx), p)
 		}
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -81,7 +81,7 @@ func (r *Renewer) Keep(l Lease, every time.Duration, until time.Time, lost func(
 		return k
 	}
 	if r.stop == nil {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // a root that owns a lifecycle
 		r.stop = cancel
 		r.wg.Go(func() { r.loop(ctx) })
 	}

@@ -127,7 +127,9 @@ func (postgreSQL) Insert(table string) string {
 func (d postgreSQL) InsertIgnore(table string) string {
 	return d.Insert(table) + ` ON CONFLICT (id) DO NOTHING`
 }
+
 func (postgreSQL) Select(table string) string { return `SELECT state FROM ` + table + ` WHERE id = $1` }
+
 func (postgreSQL) Delete(table string) string { return `DELETE FROM ` + table + ` WHERE at_ms < $1` }
 
 func (postgreSQL) LimitWait(ctx context.Context, c *sql.Conn, d time.Duration) (func(context.Context) error, error) {

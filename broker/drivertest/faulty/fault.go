@@ -40,8 +40,10 @@ const (
 	Close
 )
 
-var opNames = [...]string{"open", "send", "subscribe", "health", "fetch", "settle", "extend", "seek", "prepare", "resolve", "checks",
-	"parked", "create topic", "delete topic", "topics", "groups", "lag", "reset offsets", "query by id", "query by key", "browse", "close"}
+var opNames = [...]string{
+	"open", "send", "subscribe", "health", "fetch", "settle", "extend", "seek", "prepare", "resolve", "checks",
+	"parked", "create topic", "delete topic", "topics", "groups", "lag", "reset offsets", "query by id", "query by key", "browse", "close",
+}
 
 // String names the operation in lower case.
 func (o Op) String() string {

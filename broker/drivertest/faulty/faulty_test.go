@@ -27,8 +27,10 @@ func TestDriver_Transparent(t *testing.T) {
 		Virtual: true,
 		Open: func(testing.TB) drivertest.Broker {
 			b := reference.New(reference.Config{CheckMax: 3})
-			return drivertest.Broker{Connect: drivertest.Connector(faulty.Driver(b, faulty.New())), Close: b.Close,
-				CrashAndReopen: func(testing.TB) { b.Crash() }, Reopen: func(testing.TB) {}}
+			return drivertest.Broker{
+				Connect: drivertest.Connector(faulty.Driver(b, faulty.New())), Close: b.Close,
+				CrashAndReopen: func(testing.TB) { b.Crash() }, Reopen: func(testing.TB) {},
+			}
 		},
 		Limits: drivertest.Limits{CheckMax: 3, CheckGap: 31 * time.Second, MachineRuns: 20},
 	}).RequireComplete(t)

@@ -122,8 +122,10 @@ type lane struct {
 }
 
 func newLane(c *conn, in driver.Lane) *lane {
-	return &lane{conn: c, inner: in, calls: make(chan struct{}, 1), fetch: make(chan struct{}, 1), gone: make(chan struct{}),
-		open: map[*driver.Delivery]*driver.Delivery{}}
+	return &lane{
+		conn: c, inner: in, calls: make(chan struct{}, 1), fetch: make(chan struct{}, 1), gone: make(chan struct{}),
+		open: map[*driver.Delivery]*driver.Delivery{},
+	}
 }
 
 func (l *lane) Name() string          { return l.inner.Name() }

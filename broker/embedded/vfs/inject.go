@@ -62,9 +62,9 @@ type Op struct {
 	N int
 }
 
-// ShortWrite, answered for an [OpWrite], lets the first N bytes through before
+// ShortWrite is answered for an [OpWrite] and lets the first N bytes through before
 // the write fails with Err.
-type ShortWrite struct {
+type ShortWrite struct { //nolint:errname // it is an instruction to the injector first
 	N   int
 	Err error
 }

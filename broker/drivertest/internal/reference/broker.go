@@ -70,8 +70,10 @@ func New(cfg Config) *Broker {
 	if cfg.CheckMax == 0 {
 		cfg.CheckMax = 15
 	}
-	return &Broker{cfg: cfg, changed: make(chan struct{}), topics: map[string]*topic{}, groups: map[string]*group{},
-		halves: map[string]*half{}, checks: map[string][]*checks{}, conns: map[*Conn]bool{}, pending: map[*stored]bool{}}
+	return &Broker{
+		cfg: cfg, changed: make(chan struct{}), topics: map[string]*topic{}, groups: map[string]*group{},
+		halves: map[string]*half{}, checks: map[string][]*checks{}, conns: map[*Conn]bool{}, pending: map[*stored]bool{},
+	}
 }
 
 // wake tells every waiter that something changed. The lock is held.

@@ -191,7 +191,7 @@ func (b *Broker) handover(g *group, name string, epoch int) bool {
 	owned := map[*queue]bool{}
 	for _, s := range g.subs[name] {
 		for q, l := range s.lanes {
-			if want := wants[q]; want != s && !(s.spec.Broadcast && !s.leave) {
+			if want := wants[q]; want != s && (!s.spec.Broadcast || s.leave) {
 				revoke = append(revoke, l)
 			}
 			owned[q] = true

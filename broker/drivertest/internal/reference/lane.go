@@ -296,8 +296,10 @@ func (a admin) Lag(_ context.Context, name string) ([]driver.LaneLag, error) {
 	}
 	var out []driver.LaneLag
 	for q, c := range g.cursors {
-		out = append(out, driver.LaneLag{Lane: driver.LaneInfo{Topic: q.topic, Queue: q.num, Retry: retryOf(q)}, Name: laneName(q),
-			Committed: c.base, Max: int64(len(q.msgs)), InFlight: len(c.open)})
+		out = append(out, driver.LaneLag{
+			Lane: driver.LaneInfo{Topic: q.topic, Queue: q.num, Retry: retryOf(q)}, Name: laneName(q),
+			Committed: c.base, Max: int64(len(q.msgs)), InFlight: len(c.open),
+		})
 	}
 	return out, nil
 }

@@ -20,8 +20,9 @@ const (
 	Open
 	// Parked waits for a decision too, but is not asked for any more.
 	Parked
-	// Committed and RolledBack are final.
+	// Committed is final: the message is visible.
 	Committed
+	// RolledBack is final: the message never will be.
 	RolledBack
 )
 

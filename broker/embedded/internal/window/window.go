@@ -188,6 +188,7 @@ func (w *Window) Abandon() {
 			w.Return(f, time.Time{}, false)
 		case settling:
 			f.orphan = true
+		default: // waiting already, or settled
 		}
 	}
 }
