@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,7 @@ import (
 type wallet struct {
 	paid   []string
 	closed bool
-	up     bool
+	up     atomic.Bool
 }
 
 type redPackets struct {
@@ -49,7 +50,7 @@ func redPacketModule() fx.Option {
 	return fx.Module("redpacket",
 		listener.Provide[*redPackets](newRedPackets),
 		listener.Gate("wallet", func(_ context.Context, w *wallet) error {
-			if !w.up {
+			if !w.up.Load() {
 				return errors.New("down")
 			}
 			return nil
@@ -87,7 +88,7 @@ func TestModule_StartsPausedResumesAndDrains(t *testing.T) {
 		if s, _ := c.Status("red-packets"); s.State != listener.StatePaused || broker.members() != 1 {
 			t.Errorf("status %+v, %d members", s, broker.members())
 		}
-		w.up = true
+		w.up.Store(true)
 		time.Sleep(time.Minute)
 		if s, _ := c.Status("audit"); s.Concurrency != 3 {
 			t.Errorf("concurrency %d", s.Concurrency)

@@ -23,12 +23,17 @@ type Broker struct {
 	cfg Config
 
 	mu      sync.Mutex
-	opening chan struct{} // closed once engine and err are set; nil before the first use
-	engine  *engine
-	err     error
+	attempt *attempt // to open the store: at work or successful; nil for none
 	closing bool
 	conns   map[*conn]struct{}
 	closed  chan struct{} // closed once Close has finished
+}
+
+// attempt is one try to open the store.
+type attempt struct {
+	done   chan struct{} // closed once the rest is set
+	engine *engine
+	err    error
 }
 
 // Open opens the store in dir, or makes one if dir is missing or empty, and
@@ -70,38 +75,36 @@ func (b *Broker) path() string {
 	}
 }
 
-// open answers the engine and opens the store if nobody has before. It does
-// not wait longer than ctx; the opening goes on all the same.
+// open answers the engine and opens the store if nobody has before. Who comes
+// second waits no longer than ctx; the opening goes on all the same. If Close
+// comes meanwhile, it closes what was opened.
 func (b *Broker) open(ctx context.Context) (*engine, error) {
 	b.mu.Lock()
 	if b.closing {
 		b.mu.Unlock()
 		return nil, closedError("use broker " + b.path())
 	}
-	opening := b.opening
-	if opening == nil {
-		opening = make(chan struct{})
-		b.opening = opening
-		b.mu.Unlock()
-		e, err := openEngine(b.dir, b.path(), b.cfg)
-		b.mu.Lock()
-		b.engine, b.err = e, err
-		b.mu.Unlock()
-		close(opening)
-	} else {
+	a := b.attempt
+	if a != nil {
 		b.mu.Unlock()
 		select {
-		case <-opening:
+		case <-a.done:
+			return a.engine, a.err
 		case <-ctx.Done():
 			return nil, driver.FromContext(ctx, "open store "+b.path(), false)
 		}
 	}
+	a = &attempt{done: make(chan struct{})}
+	b.attempt = a
+	b.mu.Unlock()
+	a.engine, a.err = openEngine(b.dir, b.path(), b.cfg)
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closing {
-		return nil, closedError("use broker " + b.path())
+	if a.err != nil {
+		b.attempt = nil // the next use tries again
 	}
-	return b.engine, b.err
+	b.mu.Unlock()
+	close(a.done)
+	return a.engine, a.err
 }
 
 // Connect makes a client with the identity clientID; several may share a
@@ -136,18 +139,20 @@ func (b *Broker) Close(ctx context.Context) error {
 		}
 	}
 	b.closing = true
-	opening := b.opening
+	a := b.attempt
 	conns := make([]*conn, 0, len(b.conns))
 	for c := range b.conns {
 		conns = append(conns, c)
 	}
 	b.mu.Unlock()
 	defer close(b.closed)
-	if opening != nil {
-		<-opening // reading the log takes its time and ends by itself
+	var e *engine
+	if a != nil {
+		<-a.done // reading the log takes its time and ends by itself
+		e = a.engine
 	}
-	if b.engine != nil {
-		b.engine.groups.close(ctx)
+	if e != nil {
+		e.groups.close(ctx)
 	}
 	var wg sync.WaitGroup
 	errs := make([]error, len(conns)+1)
@@ -155,8 +160,8 @@ func (b *Broker) Close(ctx context.Context) error {
 		wg.Go(func() { errs[i] = c.Close(ctx) })
 	}
 	wg.Wait()
-	if b.engine != nil {
-		errs[len(conns)] = b.engine.close(ctx)
+	if e != nil {
+		errs[len(conns)] = e.close(ctx)
 	}
 	return errors.Join(errs...)
 }

@@ -163,6 +163,8 @@ func (c *checks) ask(g *producerGroup, m *checker, k *check) {
 	m.running--
 	if again {
 		// The member left before it answered: the next one is asked at once.
+		// The group may have been dropped with its last member.
+		g = c.group(k.id.Group)
 		g.ready = append([]*check{k}, g.ready...)
 	}
 	c.dispatch(g)

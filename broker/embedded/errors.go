@@ -90,7 +90,9 @@ func openError(path string, err error) *driver.Error {
 		return driver.Errorf(driver.FailedPrecondition, op, "%w; name the directory of a store, or an empty one", err)
 	case errors.Is(err, commitlog.ErrCorrupt):
 		return driver.Errorf(driver.Corrupt, op, "%w; nothing was changed: restore the directory from a copy", err)
-	case errors.Is(err, vfs.ErrNoSpace):
+	case errors.Is(err, commitlog.ErrVersion):
+		return driver.Errorf(driver.FailedPrecondition, op, "%w; use the version of this program that wrote it, or a newer one", err)
+	case errors.Is(err, vfs.ErrNoSpace), errors.Is(err, commitlog.ErrFull):
 		e := driver.Errorf(driver.ResourceExhausted, op, "%w; make room", err)
 		e.Retryable = true
 		return e

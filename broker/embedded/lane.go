@@ -54,6 +54,8 @@ func (l *lane) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, error)
 		select {
 		case <-l.member.conn.done:
 			return nil, l.lost(op)
+		case <-ctx.Done():
+			return nil, nil // nobody is there to take a delivery
 		default:
 		}
 		got, w, ok := l.slot.grab(l, limit)

@@ -82,9 +82,15 @@ type writer struct {
 	frames  []*frame
 	broken  *driver.Error // why this batch takes no more frames
 	nowMs   int64
-	// unsynced is when the oldest write happened that no sync has covered.
-	unsynced time.Time
+	// unsynced and unnoted are when the oldest write happened that no sync, and
+	// no checkpoint, has covered; zero for none.
+	unsynced, unnoted time.Time
 }
+
+// checkpointAfter is when a write is noted in the manifest, which tells damage
+// to the end of the log from a write that a crash has cut short. It costs a few
+// syncs, so not each write is noted.
+const checkpointAfter = 5 * time.Second
 
 // stagedDecision is a decision in the batch at hand.
 type stagedDecision struct {
@@ -181,22 +187,60 @@ func (w *writer) run() {
 		ts, closed := w.take()
 		if len(ts) > 0 {
 			w.batch(ts)
-			w.syncIfDue()
+			w.housekeep()
 			continue
 		}
 		if closed {
 			return
 		}
 		var late <-chan time.Time
-		if !w.unsynced.IsZero() && w.mode > 0 {
-			timer.Reset(time.Until(w.unsynced.Add(time.Duration(w.mode))))
+		if at := w.nextChore(); !at.IsZero() {
+			timer.Reset(time.Until(at))
 			late = timer.C
 		}
 		select {
 		case <-w.wake:
 		case <-late:
-			w.syncIfDue()
+			w.housekeep()
 		}
+	}
+}
+
+// nextChore is when housekeep has something to do; zero for never.
+func (w *writer) nextChore() (at time.Time) {
+	if w.failed.Load() != nil {
+		return at
+	}
+	if !w.unnoted.IsZero() {
+		at = w.unnoted.Add(checkpointAfter)
+	}
+	if !w.unsynced.IsZero() && w.mode > 0 {
+		if late := w.unsynced.Add(time.Duration(w.mode)); at.IsZero() || late.Before(at) {
+			at = late
+		}
+	}
+	return at
+}
+
+// housekeep syncs in the background mode, and notes in the manifest what is
+// durable.
+func (w *writer) housekeep() {
+	if w.failed.Load() != nil {
+		return
+	}
+	if w.mode > 0 && !w.unsynced.IsZero() && time.Since(w.unsynced) >= time.Duration(w.mode) {
+		w.unsynced = time.Time{}
+		if err := w.log.Sync(); err != nil {
+			w.fail(err)
+			return
+		}
+	}
+	if w.unnoted.IsZero() || time.Since(w.unnoted) < checkpointAfter {
+		return
+	}
+	w.unnoted = time.Time{}
+	if err := w.log.Checkpoint(); err != nil && w.log.Failed() != nil {
+		w.fail(err) // want of space only means that less is noted
 	}
 }
 
@@ -293,19 +337,13 @@ func (w *writer) commit() {
 	w.st.mu.Unlock()
 	if cause != nil {
 		w.plan.forget()
-	} else if w.mode != SyncAlways && w.unsynced.IsZero() {
-		w.unsynced = time.Now()
 	}
-}
-
-// syncIfDue syncs in the background mode.
-func (w *writer) syncIfDue() {
-	if w.mode <= 0 || w.unsynced.IsZero() || time.Since(w.unsynced) < time.Duration(w.mode) {
-		return
+	now := time.Now()
+	if w.mode > 0 && w.unsynced.IsZero() {
+		w.unsynced = now
 	}
-	w.unsynced = time.Time{}
-	if err := w.log.Sync(); err != nil {
-		w.fail(err)
+	if w.mode == SyncAlways && w.unnoted.IsZero() && len(w.frames) > 0 {
+		w.unnoted = now
 	}
 }
 

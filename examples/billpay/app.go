@@ -50,6 +50,16 @@ type platform struct {
 
 // newApp puts the services together with what they share.
 func newApp(p platform, run ...fx.Option) (*fx.App, error) {
+	options, err := p.options(run...)
+	if err != nil {
+		return nil, err
+	}
+	app := fx.New(append(options, sdk.Start(sdk.StopBudget(stopBudget)))...)
+	return app, rootCause(app.Err())
+}
+
+// options are the application, but for its start.
+func (p platform) options(run ...fx.Option) ([]fx.Option, error) {
 	namespace, err := p.databases.folder.identity()
 	if err != nil {
 		return nil, err
@@ -81,9 +91,7 @@ func newApp(p platform, run ...fx.Option) (*fx.App, error) {
 	for _, service := range services() {
 		options = append(options, service)
 	}
-	options = append(options, run...)
-	app := fx.New(append(options, sdk.Start(sdk.StopBudget(stopBudget)))...)
-	return app, rootCause(app.Err())
+	return append(options, run...), nil
 }
 
 // identity is a random name that the folder keeps: one Redis can serve several

@@ -47,15 +47,18 @@ type instance struct {
 func start(ctx context.Context, d driver.Driver, name string, seen *sync.Map, walletUp bool, opts ...listener.Option) (*instance, error) {
 	i := &instance{name: name, wallet: &wallet{}, seen: seen}
 	i.wallet.up.Store(walletUp)
+	i.app = fx.New(i.options(d, opts...), fx.Populate(&i.listeners, &i.producer), sdk.Start())
+	return i, i.app.Start(ctx)
+}
+
+// options are the application of an instance, but for its start.
+func (i *instance) options(d driver.Driver, opts ...listener.Option) fx.Option {
 	opts = append([]listener.Option{listener.Name("red-packet"), listener.Topic("bill-settled"), listener.Group("red-packet")}, opts...)
-	i.app = fx.New(fx.NopLogger,
+	return fx.Options(fx.NopLogger,
 		fx.Supply(fx.Annotate(d, fx.As(new(driver.Driver)), fx.ResultTags(`group:"`+driver.Group+`"`)), i.wallet),
 		sdk.Module, listener.Module,
 		listener.Provide[listener.Func[bill]](func(w *wallet) listener.Func[bill] { return i.payOut }, opts...),
-		listener.Gate("wallet", func(ctx context.Context, w *wallet) error { return w.Ping(ctx) }),
-		fx.Populate(&i.listeners, &i.producer),
-		sdk.Start())
-	return i, i.app.Start(ctx)
+		listener.Gate("wallet", func(ctx context.Context, w *wallet) error { return w.Ping(ctx) }))
 }
 
 // payOut is the handler.

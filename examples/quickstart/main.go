@@ -1,6 +1,5 @@
-// Quickstart shows Sluice in one process, without any server: a broker in a
-// temporary folder, a producer, a transaction, and a listener that pays each bill
-// once. It tells its story and ends by itself: go run ./examples/quickstart
+// Quickstart shows Sluice in one process, without any server: a broker in a temporary folder,
+// a producer, a transaction, a listener that pays once: go run ./examples/quickstart
 package main
 
 import (
@@ -47,23 +46,24 @@ func (r *redPackets) OnMessage(_ context.Context, m *sdk.Message[bill]) error {
 	return nil
 }
 
+func options(dir string, db *sql.DB, paid chan string) fx.Option {
+	return fx.Options(fx.NopLogger, fx.Supply(db, embedded.Config{Dir: filepath.Join(dir, "broker"), CheckAfter: 500 * time.Millisecond}),
+		embedded.Module, memstore.Module, marker.Module, fx.Provide(marker.SQLite), sdk.Module, listener.Module,
+		listener.Provide[*redPackets](func() *redPackets { return &redPackets{paid: paid} }),
+		tx.Provide[bill](tx.Topic("bill-settled"), tx.Group("bills"), tx.Interrupt(crash)))
+}
+
 func main() {
 	dir, err := os.MkdirTemp("", "quickstart-")
 	defer func() { _ = os.RemoveAll(dir) }()
 	db, openErr := sql.Open("sqlite", filepath.Join(dir, "bills.db")+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)")
 	check(errors.Join(err, openErr))
 	paid := make(chan string, 16)
-	var (
-		producer  *sdk.Producer
-		bills     *tx.Sender[bill]
-		listeners *listener.Container
-		once      *idempotency.Decorator
-	)
-	app := fx.New(fx.NopLogger, fx.Supply(db, embedded.Config{Dir: filepath.Join(dir, "broker"), CheckAfter: 500 * time.Millisecond}),
-		embedded.Module, memstore.Module, marker.Module, fx.Provide(marker.SQLite), sdk.Module, listener.Module,
-		listener.Provide[*redPackets](func() *redPackets { return &redPackets{paid: paid} }),
-		tx.Provide[bill](tx.Topic("bill-settled"), tx.Group("bills"), tx.Interrupt(crash)),
-		fx.Populate(&producer, &bills, &listeners, &once), sdk.Start())
+	var producer *sdk.Producer
+	var bills *tx.Sender[bill]
+	var listeners *listener.Container
+	var once *idempotency.Decorator
+	app := fx.New(options(dir, db, paid), fx.Populate(&producer, &bills, &listeners, &once), sdk.Start())
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	send := func(id string) error { _, err := producer.Send(ctx, "bill-settled", bill{id}); return err }
