@@ -31,6 +31,7 @@ type fakeBroker struct {
 	onFetch     func() error
 	onExtend    func(ds []*driver.Delivery) error
 	rebalance   sync.Mutex
+	late        time.Duration // a fetch that is cancelled takes so long, and brings what there is
 	maxBatch    int
 }
 
@@ -273,9 +274,26 @@ func (h *fakeHandle) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, 
 		case <-wait.C:
 			return nil, nil
 		case <-ctx.Done():
-			return nil, driver.FromContext(ctx, "fetch", false)
+			time.Sleep(h.b.late)
+			return h.take(limit), driver.FromContext(ctx, "fetch", false)
 		}
 	}
+}
+
+// take is what a fetch may still bring after its ctx has ended.
+func (h *fakeHandle) take(limit int) []*driver.Delivery {
+	h.b.mu.Lock()
+	defer h.b.mu.Unlock()
+	if h.b.late == 0 || h.gone {
+		return nil
+	}
+	n := min(limit, len(h.l.pending))
+	out := slices.Clone(h.l.pending[:n])
+	h.l.pending = slices.Delete(h.l.pending, 0, n)
+	for _, d := range out {
+		h.l.inflight[d.Offset] = d
+	}
+	return out
 }
 
 func (h *fakeHandle) Settle(ctx context.Context, ss []driver.Settlement) error {

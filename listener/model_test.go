@@ -50,7 +50,15 @@ func walk(outer *testing.T, t *rapid.T, kind string) {
 			t.Fatal(err)
 		}
 	}
+	broker.onSettle = func([]driver.Settlement) error { time.Sleep(50 * time.Millisecond); return nil }
+	broker.late = 100 * time.Millisecond
 	check(b.c.Start(ctx))
+	defer func() { // also after a failure, so that the bubble can end
+		if err := errors.Join(b.c.Stop(ctx), b.client.Close(ctx)); err != nil {
+			outer.Error(err)
+		}
+		synctest.Wait()
+	}()
 	want, sent := "running", 0
 	t.Repeat(map[string]func(*rapid.T){
 		"send": func(t *rapid.T) {
@@ -107,8 +115,6 @@ func walk(outer *testing.T, t *rapid.T, kind string) {
 	if len(w.done) != sent || broker.backlog() != 0 {
 		t.Fatalf("sent %d, done %d, backlog %d", sent, len(w.done), broker.backlog())
 	}
-	check(errors.Join(b.c.Stop(ctx), b.client.Close(ctx)))
-	synctest.Wait()
 }
 
 // walker is a handler that fails, takes its time, and watches the order.

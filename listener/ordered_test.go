@@ -228,3 +228,66 @@ func TestOrdered_LostLaneNeverRunsTwiceAtATime(t *testing.T) {
 		equal(t, "settlements", b.broker.settlements(), []string{"ack m1", "ack m2"})
 	})
 }
+
+func TestOrdered_SlowReturnIsNotOvertaken(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]time.Duration{"by the next fetch": 0, "by a fetch that was under way": 500 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				broker := newFake()
+				broker.late = late
+				broker.onSettle = func([]driver.Settlement) error { time.Sleep(time.Second); return nil }
+				r := newRecord()
+				first := true
+				b := start(t, bundleOptions{broker: broker}, on(t, func(_ context.Context, m *sdk.Message[bill]) error {
+					r.add(m.ID)
+					if first {
+						first = false
+						time.Sleep(5 * time.Second)
+						return listener.Hold(10*time.Millisecond, nil)
+					}
+					return nil
+				}, listener.Ordered("queue", "block")))
+				b.send("t", "m1")
+				time.Sleep(time.Second)
+				if late == 0 {
+					b.send("t", "m2", "m3") // fetched, and given back before m1 is
+				}
+				time.Sleep(4100 * time.Millisecond)
+				if late != 0 {
+					b.send("t", "m2", "m3") // comes with the fetch that was told to stop
+				}
+				time.Sleep(time.Minute)
+				var ids []string
+				for _, line := range r.get() {
+					ids = append(ids, line[strings.LastIndexByte(line, ' ')+1:])
+				}
+				equal(t, "runs", ids, []string{"m1", "m1", "m2", "m3"})
+			})
+		})
+	}
+}
+
+func TestOrdered_FailureDuringAPauseCounts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRecord()
+		b := start(t, bundleOptions{}, on(t, func(_ context.Context, m *sdk.Message[bill]) error {
+			r.add(fmt.Sprintf("%s %d", m.ID, m.Attempt))
+			time.Sleep(5 * time.Second)
+			return errors.New("no")
+		}, listener.Ordered("queue", "deadletter"), listener.Attempts(2)))
+		b.send("t", "m1")
+		time.Sleep(time.Second)
+		if err := b.c.Pause(t.Context(), listener.All(), listener.HoldLanes); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.c.Resume(t.Context(), listener.All()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		equal(t, "runs", r.get(), []string{"0s m1 1", "5s m1 2"})
+		equal(t, "settlements", b.broker.settlements(), []string{"return m1", "dead_letter m1"})
+	})
+}

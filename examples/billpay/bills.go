@@ -16,7 +16,6 @@ import (
 	"github.com/sluicemq/sluice/listener"
 	"github.com/sluicemq/sluice/sdk"
 	"github.com/sluicemq/sluice/tx"
-	"github.com/sluicemq/sluice/tx/marker"
 )
 
 const (
@@ -27,8 +26,6 @@ const (
 	// closeAgain is when a request to close a bill is looked at again that came
 	// before the bill was decided.
 	closeAgain = 300 * time.Millisecond
-	// sleepAtMost bounds how long -chaos lets a sender sleep.
-	sleepAtMost = 5 * time.Second
 )
 
 // bills announces bills and pays them. Each payment is one local transaction
@@ -260,107 +257,6 @@ func (b *bills) resend(ctx context.Context, event billSettled, options []sdk.Mes
 	return nil
 }
 
-// localTx keeps the local transactions: the marker table, with the faults of -chaos
-// around it and the bill's own state kept in step with it.
-type localTx struct {
-	table *marker.Table
-	store *billStore
-	chaos chaos
-
-	mu   sync.Mutex
-	open map[string]bool          // transactions that run, or queue for the connection, in this process
-	woke map[string]chan struct{} // senders that sleep until their check-back is answered
-}
-
-// errStopped stands for a sender that died.
-var errStopped = fmt.Errorf("the sender stops: %w", errChaos)
-
-// Run runs a local transaction, or stops before or after it as a sender that
-// was killed would: the broker then hears nothing, and asks.
-func (l *localTx) Run(ctx context.Context, id string, f func(context.Context, *sql.Tx) error) (tx.Decision, error) {
-	billID, _, _ := splitTxID(id)
-	stop := l.chaos.stop(billID)
-	switch stop {
-	case stopBeforeLocal:
-		return tx.Undecided, errStopped
-	case stopAndWake:
-		l.sleep(ctx, id)
-	default: // stops after the local transaction, or nowhere
-	}
-	l.setOpen(id, true)
-	d, err := l.table.Run(ctx, id, f)
-	l.setOpen(id, false)
-	if stop == stopBeforeEnd && d == tx.Commit {
-		return tx.Undecided, errStopped
-	}
-	return d, err
-}
-
-// Decide answers a check-back from the marker row, and ends the bill whose
-// transaction can no longer commit. A transaction that waits for its turn is not
-// judged dead: on a busy machine that would roll back healthy payments.
-func (l *localTx) Decide(ctx context.Context, id string) (tx.Decision, error) {
-	l.mu.Lock()
-	open := l.open[id]
-	l.mu.Unlock()
-	if open {
-		return tx.Undecided, nil
-	}
-	d, err := l.table.Decide(ctx, id)
-	if err != nil || d == tx.Undecided {
-		return d, err
-	}
-	if d == tx.Rollback {
-		if err := l.store.RollBack(ctx, id); err != nil {
-			return tx.Undecided, err
-		}
-	}
-	if err := l.store.Checked(ctx, id, d.String()); err != nil {
-		return tx.Undecided, err
-	}
-	l.wake(id)
-	return d, nil
-}
-
-// sleep returns when the check-back of the transaction was answered; the bound
-// is for a broker that does not ask.
-func (l *localTx) sleep(ctx context.Context, id string) {
-	woke := make(chan struct{})
-	l.mu.Lock()
-	l.woke[id] = woke
-	l.mu.Unlock()
-	bound := time.NewTimer(sleepAtMost)
-	defer bound.Stop()
-	select {
-	case <-woke:
-	case <-bound.C:
-	case <-ctx.Done():
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.woke, id) // wake has done so, unless it never came
-}
-
-// wake ends the sleep of the sender that was judged.
-func (l *localTx) wake(id string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if woke := l.woke[id]; woke != nil {
-		delete(l.woke, id)
-		close(woke)
-	}
-}
-
-func (l *localTx) setOpen(id string, open bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if open {
-		l.open[id] = true
-	} else {
-		delete(l.open, id)
-	}
-}
-
 // closings closes unpaid bills when the closer asks for it.
 type closings struct {
 	_ listener.On    `topic:"bill-close" group:"bills" name:"bills"`
@@ -404,13 +300,4 @@ func billsModule() fx.Option {
 		fx.Provide(newBills),
 		sdk.AsService((*bills).service),
 	)
-}
-
-func newLocalTx(lc fx.Lifecycle, s *billStore, c chaos) (tx.Local, error) {
-	table, err := marker.New(s.db, marker.SQLite(), marker.Config{})
-	if err != nil {
-		return nil, err
-	}
-	lc.Append(fx.Hook{OnStart: table.Create})
-	return &localTx{table: table, store: s, chaos: c, open: map[string]bool{}, woke: map[string]chan struct{}{}}, nil
 }

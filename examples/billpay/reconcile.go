@@ -20,13 +20,15 @@ type audit struct {
 	Findings []string
 }
 
+// account sums up, in cents, what three tables say about one account.
+type account struct {
+	earned, journal, balance int64
+	explained                bool // a finding about a bill of it says why the sums differ
+}
+
 // reconcile makes the audit. The journal tells which bill it was; the balances
 // have the last word: money that moved outside the journal is a finding too.
 func reconcile(ctx context.Context, bills, wallet *sql.DB) (audit, error) {
-	type account struct {
-		earned, journal, balance int64
-		explained                bool // a finding about a bill of it says why the sums differ
-	}
 	accounts := map[string]*account{}
 	of := func(name string) *account {
 		if accounts[name] == nil {
@@ -77,23 +79,29 @@ func reconcile(ctx context.Context, bills, wallet *sql.DB) (audit, error) {
 		a.Findings = append(a.Findings, fmt.Sprintf("bill %s earned %d red packets and got %d", id, allowed, len(accs)))
 	}
 	for name, acc := range accounts {
-		want := acc.journal
-		if acc.balance == acc.journal && !acc.explained {
-			want = acc.earned
-		}
-		switch {
-		case acc.balance == want:
-			continue
-		case acc.balance < want:
-			a.Lost++
-		default:
-			a.DoublePayouts++
-		}
-		a.Findings = append(a.Findings, fmt.Sprintf("account %s holds %d cents; its bills earned %d and its journal says %d",
-			name, acc.balance, acc.earned, acc.journal))
+		a.balance(name, acc)
 	}
 	sort.Strings(a.Findings)
 	return a, nil
+}
+
+// balance compares the balance of one account with its journal, and with what
+// its bills earned unless a finding about one of them says why it differs.
+func (a *audit) balance(name string, acc *account) {
+	want := acc.journal
+	if acc.balance == acc.journal && !acc.explained {
+		want = acc.earned
+	}
+	switch {
+	case acc.balance == want:
+		return
+	case acc.balance < want:
+		a.Lost++
+	default:
+		a.DoublePayouts++
+	}
+	a.Findings = append(a.Findings, fmt.Sprintf("account %s holds %d cents; its bills earned %d and its journal says %d",
+		name, acc.balance, acc.earned, acc.journal))
 }
 
 // each calls f for every row of a query for two texts and a number.

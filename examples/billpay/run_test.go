@@ -156,3 +156,12 @@ func TestRun_Again(t *testing.T) {
 		t.Errorf("status %d, stderr %s", r.status, r.stderr)
 	}
 }
+
+// A run that does not get done in time fails, and says how far it came.
+func TestRun_Deadline(t *testing.T) {
+	t.Parallel()
+	r := runHere(t.Context(), strings.NewReader(sample(5, 2, 20_000)), "-bills", "-", "-deadline", "700ms", "-json")
+	if r.status != exitFailed || !strings.Contains(r.stderr, "the run was not complete after 700ms: bills 5") {
+		t.Errorf("status %d, stderr %s", r.status, r.stderr)
+	}
+}

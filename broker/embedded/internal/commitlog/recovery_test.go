@@ -605,3 +605,40 @@ func FuzzOpen(f *testing.F) {
 		check(t, l.Close())
 	})
 }
+
+// A whole, valid frame in the wrong place is not the frame of that place.
+func TestRead_MisplacedFrame(t *testing.T) {
+	t.Parallel()
+	m := vfs.NewMem()
+	l, _, _ := mustOpen(t, m, 64<<10)
+	recs := appendAll(t, l, 0, 3, 40)
+	check(t, l.Flush())
+	patch(t, m, firstSegment, func(f vfs.File, _ int64) {
+		b := make([]byte, recs[1].pos)
+		_, _ = f.ReadAt(b, recs[1].pos)
+		_, _ = f.WriteAt(b, recs[2].pos)
+	})
+	if _, p, err := l.Read(recs[2].pos, nil); !errors.Is(err, commitlog.ErrCorrupt) {
+		t.Fatalf("%q, %v", p, err)
+	}
+}
+
+// A clean close says that nothing follows; the next open must take that back.
+func TestOpen_TornTailBehindACleanClose(t *testing.T) {
+	t.Parallel()
+	m := vfs.NewMem()
+	l, _, _ := mustOpen(t, m, 64<<10)
+	want := appendAll(t, l, 0, 3, 40)
+	check(t, l.Close())
+	l, _, _ = mustOpen(t, m, 64<<10)
+	torn := appendAll(t, l, 3, 5, 40)
+	check(t, l.Flush())
+	m = m.CrashClone(vfs.CrashOptions{Keep: 1})
+	patch(t, m, firstSegment, func(f vfs.File, _ int64) { // the later frame came through, the earlier did not
+		_, _ = f.WriteAt(make([]byte, torn[1].pos-torn[0].pos), torn[0].pos)
+	})
+	_, got, rec := mustOpen(t, m, 64<<10)
+	if same(t, "replay", got, want); rec.TruncatedBytes == 0 || rec.Clean {
+		t.Fatalf("%+v", rec)
+	}
+}

@@ -83,7 +83,8 @@ func TestControlFrames_Golden(t *testing.T) {
 		"rollback": {record.Decided{Half: 300}.Append(nil), []byte("\x01\xac\x02")},
 		"park":     {record.Park{Half: 1, At: 2, Checks: 3}.Append(nil), []byte("\x01\x01\x02\x03")},
 		"positions": {record.GroupPositions{Group: "g", Topic: "t", Lanes: []record.LanePosition{
-			{Queue: record.RetryLane, Next: 9, Unsettled: []int64{2, 5}}}}.Append(nil), []byte("\x01\x01g\x01t\x00\x01\x00\x09\x02\x02\x03")},
+			{Queue: record.RetryLane, Next: 9, Unsettled: []int64{2, 5}},
+		}}.Append(nil), []byte("\x01\x01g\x01t\x00\x01\x00\x09\x02\x02\x03")},
 	} {
 		if !bytes.Equal(c.got, c.want) {
 			t.Errorf("%s: got %q, want %q", what, c.got, c.want)

@@ -50,8 +50,10 @@ func (m *model) again(now time.Time) int64 {
 func TestWindow_Model(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		m := &model{ordered: rapid.Bool().Draw(t, "ordered"), state: map[int64]string{}, at: map[int64]time.Time{},
-			failed: map[int64]int{}, held: map[int64]*window.Flight{}}
+		m := &model{
+			ordered: rapid.Bool().Draw(t, "ordered"), state: map[int64]string{}, at: map[int64]time.Time{},
+			failed: map[int64]int{}, held: map[int64]*window.Flight{},
+		}
 		w := window.New(m.ordered, 0, nil)
 		now := time.Unix(1000, 0)
 		pick := func(state string) (int64, bool) {
