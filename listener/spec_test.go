@@ -43,7 +43,7 @@ type (
 		base
 		On listener.On `topic:"t" group:"g"`
 	}
-	embedded struct {
+	embeddedMarker struct {
 		base
 		listener.On `topic:"t" group:"g"`
 	}
@@ -112,7 +112,7 @@ func TestProvide_Mistakes(t *testing.T) {
 		`listener *listener_test.keyTwice: listener.On: key "topic" stands twice`:                                                             listener.Provide[*keyTwice](func() *keyTwice { return nil }),
 		`listener *listener_test.markerTwice: listener.Retry: stands twice`:                                                                   listener.Provide[*markerTwice](func() *markerTwice { return nil }),
 		`listener *listener_test.named: listener.On: field On has a name; a marker stands on a blank field, written _ listener.On`:            listener.Provide[*named](func() *named { return nil }),
-		`listener *listener_test.embedded: listener.On: field On has a name; a marker stands on a blank field, written _ listener.On`:         listener.Provide[*embedded](func() *embedded { return nil }),
+		`listener *listener_test.embeddedMarker: listener.On: field On has a name; a marker stands on a blank field, written _ listener.On`:   listener.Provide[*embeddedMarker](func() *embeddedMarker { return nil }),
 		`listener *listener_test.sqlAndTags: tags and sql exclude each other; keep one`:                                                       listener.Provide[*sqlAndTags](func() *sqlAndTags { return nil }),
 		`listener *listener_test.orderlyBroadcast: orderly and broadcast exclude each other; keep one`:                                        listener.Provide[*orderlyBroadcast](func() *orderlyBroadcast { return nil }),
 		`listener *listener_test.badDuration: listener.On: timeout "soon" is not a duration; it takes a form such as 300ms, 10s, 2h30m or 7d`: listener.Provide[*badDuration](func() *badDuration { return nil }),

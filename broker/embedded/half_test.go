@@ -191,16 +191,18 @@ func TestHalf_Model(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		steps := rapid.IntRange(1, 60).Draw(rt, "steps")
-		synctest.Test(t, func(t *testing.T) {
-			m := newHalfModel(newKit(t, embedded.Config{Queues: 1, CheckMax: 2}), seed)
-			for range steps {
-				m.step()
-			}
-			m.verify()
-			if t.Failed() {
-				t.Logf("SEED=%d steps=%d", seed, steps)
-			}
-		})
+		for i := range uint64(5) { // with -rapid.checks=400, 2,000 runs
+			synctest.Test(t, func(t *testing.T) {
+				m := newHalfModel(newKit(t, embedded.Config{Queues: 1, CheckMax: 2}), seed+i)
+				for range steps {
+					m.step()
+				}
+				m.verify()
+				if t.Failed() {
+					t.Logf("SEED=%d steps=%d", seed+i, steps)
+				}
+			})
+		}
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -77,6 +78,9 @@ type Table struct {
 	db  *sql.DB
 	d   Dialect
 	cfg Config
+
+	mu      sync.Mutex
+	running map[string]int // runs of this process by id, also those that wait for a connection
 }
 
 // New makes a Table on db, which the caller keeps and closes. It touches the
@@ -117,6 +121,7 @@ func (t *Table) Run(ctx context.Context, id string, f func(ctx context.Context, 
 	if id == "" {
 		return driver.Rollback, errors.New("run a local transaction: the id is empty")
 	}
+	defer t.enter(id)()
 	tx, err := t.db.BeginTx(ctx, nil)
 	if err != nil {
 		return driver.Rollback, fmt.Errorf("begin local transaction %s: %w", id, err)
@@ -162,7 +167,7 @@ func (t *Table) Run(ctx context.Context, id string, f func(ctx context.Context, 
 // decides, and a tombstone makes the answer final if there is none. before says
 // that the row was there before the call.
 func (t *Table) byRow(ctx context.Context, id string, cause error, before bool) (driver.Decision, error) {
-	d, err := t.Decide(context.WithoutCancel(ctx), id) // bounded by the lock timeout
+	d, err := t.decide(context.WithoutCancel(ctx), id) // bounded by the lock timeout
 	switch {
 	case err != nil:
 		return driver.Undecided, errors.Join(cause, err)
@@ -209,11 +214,42 @@ func ignoreDone(err error) error {
 	return err
 }
 
+// enter notes that a transaction runs in this process until leave is called.
+func (t *Table) enter(id string) (leave func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.running == nil {
+		t.running = map[string]int{}
+	}
+	t.running[id]++
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.running[id]--; t.running[id] == 0 {
+			delete(t.running, id)
+		}
+	}
+}
+
+func (t *Table) runs(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running[id] > 0
+}
+
 // Decide answers a check-back for id: Commit or Rollback from the row, which it
 // inserts as rolled back when there is none; Undecided and nil while a local
 // transaction with that id is open; Undecided and an error when the database
-// does not answer.
+// does not answer. A transaction of this process counts as open from the call of
+// Run: one that waits for a connection is slow, not dead.
 func (t *Table) Decide(ctx context.Context, id string) (driver.Decision, error) {
+	if t.runs(id) {
+		return driver.Undecided, nil
+	}
+	return t.decide(ctx, id)
+}
+
+func (t *Table) decide(ctx context.Context, id string) (driver.Decision, error) {
 	// The second half of the time is for getting a connection of the pool.
 	waiting, cancel := context.WithTimeout(ctx, 2*t.cfg.LockTimeout)
 	defer cancel()

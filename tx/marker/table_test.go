@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -267,4 +268,31 @@ func TestNew_RefusesBadInput(t *testing.T) {
 			t.Errorf("New = %v, want an error about the %s", err, want)
 		}
 	}
+}
+
+// A transaction that waits for the only connection is slow, not dead: a check
+// in the same process must not put a tombstone in its way.
+func TestDecide_WaitingTransactionIsUndecided(t *testing.T) {
+	t.Parallel()
+	b := setup(t, marker.Config{LockTimeout: 20 * time.Millisecond})
+	b.db.SetMaxOpenConns(1)
+	conn, err := b.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var run driver.Decision
+	var wg sync.WaitGroup
+	wg.Go(func() { run, err = b.table.Run(t.Context(), "tx1", b.pay("B-1")) })
+	for b.db.Stats().WaitCount == 0 { // until Run waits for the connection
+		runtime.Gosched()
+	}
+	if d, err := b.table.Decide(t.Context(), "tx1"); d != driver.Undecided || err != nil {
+		t.Errorf("Decide = %v, %v; want undecided", d, err)
+	}
+	_ = conn.Close()
+	wg.Wait()
+	if run != driver.Commit || err != nil {
+		t.Fatalf("Run = %v, %v", run, err)
+	}
+	b.decide(t, "tx1", driver.Commit)
 }

@@ -60,6 +60,9 @@ func (d *memData) read(p []byte, off int64) (int, error) {
 }
 
 func (d *memData) write(p []byte, off int64) {
+	if len(p) == 0 {
+		return // as pwrite: the size stays
+	}
 	d.size = max(d.size, off+int64(len(p)))
 	for len(p) > 0 {
 		i, at := int(off/chunkSize), int(off%chunkSize)

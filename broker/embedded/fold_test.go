@@ -1,0 +1,170 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded/internal/halves"
+	"github.com/sluicemq/sluice/broker/embedded/internal/queue"
+	"github.com/sluicemq/sluice/broker/embedded/vfs"
+)
+
+// describe writes down everything that a state holds.
+func (s *state) describe(ids []string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(s.topics)) {
+		t := s.topics[name]
+		fmt.Fprintf(&b, "topic %s origins %q\n", name, t.origins)
+		for i, q := range t.queues {
+			q.Scan(0, func(o int64, e queue.Entry) bool {
+				fmt.Fprintf(&b, "  %d/%d %+v\n", i, o, e)
+				return true
+			})
+		}
+		for _, id := range ids {
+			fmt.Fprintf(&b, "  id %s at %v, key at %v\n", id, s.index.Lookup(byID, name, id), s.index.Lookup(byKey, name, id))
+		}
+	}
+	fmt.Fprintf(&b, "delayed %+v\n", s.delays.Due(math.MaxInt64, math.MaxInt, nil))
+	for _, id := range ids {
+		fmt.Fprintf(&b, "half %+v\n", s.halves.Get(halves.ID{Group: "p", Tx: id}))
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(s.positions), func(a, b progressKey) int {
+		return slices.Compare([]string{a.group, a.topic, a.client}, []string{b.group, b.topic, b.client})
+	}) {
+		p := s.positions[k]
+		for _, n := range slices.Sorted(maps.Keys(p.lanes)) {
+			fmt.Fprintf(&b, "position %+v lane %+v\n", k, p.lanes[n])
+		}
+	}
+	return b.String()
+}
+
+// eager fetches from every lane and settles each delivery somehow.
+type eager struct {
+	t  *testing.T
+	wg sync.WaitGroup
+	n  int
+	mu sync.Mutex
+}
+
+func (e *eager) outcome() (driver.Outcome, time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.n++
+	return driver.Outcome(1 + e.n%4), time.Duration(e.n%3) * time.Second
+}
+
+func (e *eager) Assigned(l driver.Lane) {
+	e.wg.Go(func() {
+		for {
+			ds, err := l.Fetch(e.t.Context(), 2)
+			if err != nil {
+				return
+			}
+			for _, d := range ds {
+				o, delay := e.outcome()
+				_ = l.Settle(e.t.Context(), []driver.Settlement{{Delivery: d, Outcome: o, Delay: delay}})
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+}
+
+func (*eager) Revoked(context.Context, driver.Lane) {}
+func (*eager) Lost(driver.Lane)                     {}
+
+// The log is the only truth: a replay arrives at the state of the broker that
+// wrote it, whatever happened.
+func TestState_ReplayIsEqual(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		type step struct{ Do, A, B int }
+		gen := rapid.Custom(func(t *rapid.T) step {
+			return step{rapid.IntRange(0, 9).Draw(t, "do"), rapid.IntRange(0, 3).Draw(t, "a"), rapid.IntRange(0, 3).Draw(t, "b")}
+		})
+		steps := rapid.SliceOfN(gen, 1, 40).Draw(rt, "steps")
+		synctest.Test(t, func(t *testing.T) {
+			mem := vfs.NewMem()
+			b, err := Open("", Config{FS: mem, Queues: 2, CheckMax: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := b.Connect("c")
+			ext, ctx := c.Extensions(), t.Context()
+			ids := []string{"id-0", "id-1", "id-2", "id-3"}
+			ev := &eager{t: t}
+			subs := map[string]driver.Subscription{}
+			var known []driver.Half
+			for _, s := range steps {
+				topic := fmt.Sprint("t", s.A)
+				m := &driver.Message{Topic: topic, ID: ids[s.B], Keys: ids[:s.B], Tag: "x", Body: []byte("body")}
+				switch s.Do {
+				case 0, 1:
+					c.Send(ctx, driver.SendRequest{Messages: []*driver.Message{m, m}})
+				case 2:
+					m.DeliverAt = time.Now().Add(time.Duration(s.B) * time.Minute)
+					c.Send(ctx, driver.SendRequest{Messages: []*driver.Message{m}})
+				case 3:
+					if h, err := ext.Tx.Prepare(ctx, "p", m); err == nil {
+						known = append(known, h)
+					}
+				case 4:
+					if len(known) > 0 {
+						_ = ext.Tx.Resolve(ctx, known[s.A%len(known)], driver.Decision(1+s.B%2))
+					}
+				case 5:
+					spec := driver.SubscribeSpec{Group: fmt.Sprint("g", s.B), Topic: topic, Broadcast: s.B == 3, Ordered: s.B == 2}
+					key := spec.Group + topic
+					if subs[key] == nil {
+						if sub, err := c.Subscribe(ctx, spec, ev); err == nil {
+							subs[key] = sub
+						}
+					}
+				case 6:
+					for key, sub := range subs {
+						if strings.HasSuffix(key, topic) {
+							_ = sub.Close(ctx)
+							delete(subs, key)
+						}
+					}
+				case 7:
+					_ = ext.Topics.DeleteTopic(ctx, topic)
+				case 8:
+					time.Sleep(time.Duration(s.A*s.B) * 17 * time.Second)
+				case 9:
+					_ = ext.Groups.ResetOffsets(ctx, fmt.Sprint("g", s.B), topic, driver.Position{Kind: driver.PositionKind(s.A)})
+				}
+			}
+			synctest.Wait() // nothing is on its way
+			live := b.attempt.engine.st.describe(ids)
+			again, err := Open("", Config{FS: mem.CrashClone(vfs.CrashOptions{})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			replayed := again.attempt.engine.st.describe(ids)
+			if live != replayed {
+				t.Errorf("steps %v\nlive:\n%s\nreplayed:\n%s", steps, live, replayed)
+			}
+			for _, b := range []*Broker{again, b} {
+				if err := b.Close(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+			ev.wg.Wait()
+		})
+	})
+}
