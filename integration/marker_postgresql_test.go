@@ -142,7 +142,8 @@ func TestMarkerOnPostgreSQL_RaceHasOneWinner(t *testing.T) {
 		if err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM bills WHERE id = $1`, id).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
-		if run != decided || (n == 1) != (decided == driver.Commit) {
+		// On a slow machine Run may leave its answer to a check.
+		if run != driver.Undecided && run != decided || (n == 1) != (decided == driver.Commit) {
 			t.Fatalf("%s: run says %v, the check says %v, %d rows", id, run, decided, n)
 		}
 	}
