@@ -253,7 +253,7 @@ func TestEmbedded_FifteenChecksThenParked(t *testing.T) {
 			t.Errorf("still parked: %+v, %v", parked, err)
 		}
 	})
-	if took := time.Since(began); took > 5*time.Second { // a second, on a busy machine
+	if took := time.Since(began); took > time.Minute { // a fraction of a second; hours would mean real time
 		t.Errorf("it took %v", took)
 	}
 }

@@ -43,6 +43,7 @@ func TestChecks_FifteenThenParked(t *testing.T) {
 			})
 		}()
 		time.Sleep(24 * time.Hour)
+		synctest.Wait()
 		want, next, pause := []time.Duration{}, 6*time.Second, 30*time.Second
 		for range 15 {
 			want = append(want, next)
@@ -191,7 +192,7 @@ func TestHalf_Model(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		steps := rapid.IntRange(1, 60).Draw(rt, "steps")
-		for i := range uint64(5) { // with -rapid.checks=400, 2,000 runs
+		for i := range uint64(2) { // with -rapid.checks=1000, 2,000 runs
 			synctest.Test(t, func(t *testing.T) {
 				m := newHalfModel(newKit(t, embedded.Config{Queues: 1, CheckMax: 2}), seed+i)
 				for range steps {

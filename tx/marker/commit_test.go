@@ -132,7 +132,7 @@ func TestDecide_NeverBlocks(t *testing.T) {
 				if d, err := b.table.Decide(t.Context(), "tx1"); d != driver.Undecided || err != nil {
 					t.Errorf("Decide = %v, %v; want undecided", d, err)
 				}
-				if took := time.Since(began); took > 2*time.Second {
+				if took := time.Since(began); took > 20*time.Second {
 					t.Errorf("the check blocked for %v", took)
 				}
 				return nil

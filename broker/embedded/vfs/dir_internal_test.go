@@ -22,7 +22,7 @@ func TestClassify(t *testing.T) {
 			t.Errorf("%v became %v, want %v", errno, err, want)
 		}
 	}
-	if err := classify(syscall.EIO); err != error(syscall.EIO) || IsNoSpace(err) {
+	if err := classify(syscall.EIO); !errors.Is(err, syscall.EIO) || errors.Is(err, ErrReadOnly) || IsNoSpace(err) {
 		t.Errorf("EIO became %v", err)
 	}
 	if !IsNoSpace(fmt.Errorf("write: %w", syscall.EDQUOT)) {
