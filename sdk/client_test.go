@@ -79,7 +79,7 @@ func TestChooseDriver(t *testing.T) {
 func TestNoDriver(t *testing.T) {
 	t.Parallel()
 	c := client(t, nil, nil)
-	const text = "connect to the broker: the application holds no broker driver; add embedded.Module, rocketmq.Module or jetstream.Module to the fx options"
+	const text = "connect to the broker: the application holds no broker driver; add one, such as embedded.Module, to the fx options"
 	_, err := c.Conn(t.Context())
 	wantCode(t, err, sdk.FailedPrecondition, text)
 	_, err = c.Producer().Send(t.Context(), "a", 1)

@@ -20,7 +20,7 @@ const opConnect = "connect to the broker"
 func (c *Client) Conn(ctx context.Context) (driver.Conn, error) {
 	if c.driver == nil {
 		return nil, errorf(FailedPrecondition, opConnect, "the application holds no broker driver; "+
-			"add embedded.Module, rocketmq.Module or jetstream.Module to the fx options")
+			"add one, such as embedded.Module, to the fx options")
 	}
 	for {
 		c.mu.Lock()

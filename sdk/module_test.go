@@ -129,7 +129,7 @@ func TestStartWithoutDriver(t *testing.T) {
 	if app.Err() != nil {
 		t.Fatal(app.Err())
 	}
-	wantError(t, app.Start(t.Context()), "start service client: connect to the broker: the application holds no broker driver; add embedded.Module")
+	wantError(t, app.Start(t.Context()), "start service client: connect to the broker: the application holds no broker driver; add one, such as embedded.Module")
 }
 
 func TestStartFailureStopsOthers(t *testing.T) {

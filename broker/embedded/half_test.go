@@ -127,6 +127,7 @@ func TestChecks_LeavingMemberCountsNothing(t *testing.T) {
 					}
 					cancel()
 					<-ctx.Done()
+					time.Sleep(time.Second) // it is no member any more when it answers
 					return driver.Undecided
 				})
 			}()

@@ -92,6 +92,7 @@ type consumer struct {
 
 	mu    sync.Mutex
 	lanes map[string]driver.Lane
+	given int                                      // calls of Assigned
 	hold  func(ctx context.Context, l driver.Lane) // Revoked
 }
 
@@ -99,6 +100,7 @@ func (c *consumer) Assigned(l driver.Lane) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lanes[l.Name()] = l
+	c.given++
 }
 
 func (c *consumer) Revoked(ctx context.Context, l driver.Lane) {

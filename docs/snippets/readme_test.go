@@ -4,6 +4,7 @@ package snippets_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -62,6 +63,7 @@ func (r *RedPackets) OnMessage(ctx context.Context, m *sdk.Message[BillSettled])
 
 func main() {
 	fx.New(
+		fx.Supply(slog.Default(), embedded.Config{Dir: "/var/lib/billpay"}), // without a Dir it keeps everything in memory
 		config.Env("BILLPAY_"), embedded.Module, redisstore.Module, sdk.Module, listener.Module,
 		fx.Provide(NewRedis, NewWallet),
 		listener.Provide[*RedPackets](NewRedPackets), // a wrong handler does not compile

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,8 +59,46 @@ func newApp(p platform, run ...fx.Option) (*fx.App, error) {
 	return app, rootCause(app.Err())
 }
 
+// sections are those of the settings that something reads: the framework, its
+// listeners, and the scenario.
+var sections = []string{"sluice", "listeners", "billpay"}
+
+// envPrefix begins the names of the environment variables that are settings.
+const envPrefix = "BILLPAY_"
+
+// checkSections refuses a setting that nobody reads; the keys inside a section
+// are checked by who reads them.
+func checkSections(set map[string]string, environ []string) error {
+	known := func(first string) bool { return slices.Contains(sections, first) }
+	var errs []error
+	refuse := func(what, first string) {
+		hint := ""
+		if near, ok := config.Nearest(first, sections); ok {
+			hint = fmt.Sprintf(" (did you mean %q?)", near)
+		}
+		errs = append(errs, fmt.Errorf("%s: there is no section %q%s; the sections are %s", what, first, hint, strings.Join(sections, ", ")))
+	}
+	for key := range set {
+		if first, _, _ := strings.Cut(key, "."); !known(first) {
+			refuse("unknown key "+key, first)
+		}
+	}
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if rest, ours := strings.CutPrefix(name, envPrefix); ours {
+			if first, _, _ := strings.Cut(strings.ToLower(rest), "_"); !known(first) {
+				refuse("unknown environment variable "+name, first)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // options are the application, but for its start.
 func (p platform) options(run ...fx.Option) ([]fx.Option, error) {
+	if err := checkSections(p.flags.set, os.Environ()); err != nil {
+		return nil, err
+	}
 	namespace, err := p.databases.folder.identity()
 	if err != nil {
 		return nil, err
@@ -80,7 +119,7 @@ func (p platform) options(run ...fx.Option) ([]fx.Option, error) {
 			// Short, so that a sender that stopped is asked about at once.
 			CheckAfter: 500 * time.Millisecond, CheckEvery: 500 * time.Millisecond,
 		}),
-		config.Env("BILLPAY_"),
+		config.Env(envPrefix),
 		config.Map(map[string]string{"billpay.namespace": namespace}),
 		config.Override(p.flags.set),
 		embedded.Module, redisstore.Module, sdk.Module, listener.Module,

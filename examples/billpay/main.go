@@ -61,9 +61,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = errors.Join(err, r.check())
 	}
 	switch {
+	case r == nil && ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "billpay: interrupted before it began")
+		return exitInterrupted
 	case err != nil:
 		fmt.Fprintf(stderr, "billpay: %v\n", err)
 		return exitFailed
+	case r.Interrupted && f.dir == "":
+		fmt.Fprintln(stderr, "billpay: interrupted; its folder was temporary, -dir keeps one to continue with")
+		return exitInterrupted
 	case r.Interrupted:
 		fmt.Fprintln(stderr, "billpay: interrupted; a run with the same -dir continues")
 		return exitInterrupted

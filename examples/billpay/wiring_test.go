@@ -36,3 +36,16 @@ func TestWiring(t *testing.T) {
 		t.Fatalf("without sdk.Start(): %v", err)
 	}
 }
+
+// A setting that nobody reads is refused with the nearest section.
+func TestCheckSections(t *testing.T) {
+	t.Parallel()
+	good := checkSections(map[string]string{"listeners.red-packet.concurrency": "2"}, []string{"BILLPAY_SLUICE_BROKER=x", "HOME=/", "BILLPAYER=1"})
+	if good != nil {
+		t.Errorf("checkSections = %v", good)
+	}
+	err := checkSections(map[string]string{"listener.red-packet.concurrency": "2"}, []string{"BILLPAY_CHAOS=0.5"})
+	if err == nil || !strings.Contains(err.Error(), `did you mean "listeners"?`) || !strings.Contains(err.Error(), "BILLPAY_CHAOS") {
+		t.Errorf("checkSections = %v", err)
+	}
+}
