@@ -154,7 +154,11 @@ func (d *dirFS) List(dir string) ([]string, error) {
 }
 
 func (d *dirFS) MkdirAll(dir string) error {
-	return d.wrap("create directory", dir, d.root.MkdirAll(dir, dirPerm))
+	err := d.root.MkdirAll(dir, dirPerm)
+	if errors.Is(err, fs.ErrExist) { // an existing directory is no error, so it is something else
+		err = fmt.Errorf("%w: %w", ErrNotDirectory, err)
+	}
+	return d.wrap("create directory", dir, err)
 }
 
 func (d *dirFS) SyncDir(dir string) error {

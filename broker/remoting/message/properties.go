@@ -46,7 +46,8 @@ func AppendProperty(b []byte, name, value string) []byte {
 // a name, without 0x01 or with an empty value vanishes, a later duplicate wins,
 // the last 0x02 may be missing. The map is never nil.
 func ParseProperties(s string) map[string]string {
-	m := make(map[string]string, strings.Count(s, string(rune(valueEnd)))+1)
+	// A property has four bytes or more: separators alone do not make a large map.
+	m := make(map[string]string, min(strings.Count(s, string(rune(valueEnd))), len(s)/4)+1)
 	for name, value := range Properties(s) {
 		m[name] = value
 	}

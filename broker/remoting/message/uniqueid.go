@@ -70,9 +70,9 @@ func UniqueIDTime(id string, now time.Time) (at time.Time, ok bool) {
 	if ms > 31*24*time.Hour+time.Hour {
 		return time.Time{}, false
 	}
-	at = monthStart(now).Add(ms)
-	if at.After(now) {
-		at = monthStart(monthStart(now).AddDate(0, 0, -1)).Add(ms)
+	month := monthStart(now)
+	for at = month.Add(ms); at.After(now); at = month.Add(ms) { // a short month may be too short for ms
+		month = monthStart(month.AddDate(0, 0, -1))
 	}
 	return at, true
 }
