@@ -1,10 +1,10 @@
 package message
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"strings"
 )
 
 const (
@@ -16,12 +16,23 @@ const (
 // pos: 32 upper case hex digits, 56 with an IPv6 host. An address that is not
 // valid counts as 0.0.0.0:0.
 func OffsetID(host netip.AddrPort, pos int64) string {
-	b := make([]byte, 0, offsetIDv6/2)
-	b = appendHost(b, host)
-	for shift := 56; shift >= 0; shift -= 8 {
-		b = append(b, byte(uint64(pos)>>shift))
+	var b [offsetIDv6]byte
+	return string(AppendOffsetID(b[:0], host, pos))
+}
+
+// AppendOffsetID appends [OffsetID] to b.
+func AppendOffsetID(b []byte, host netip.AddrPort, pos int64) []byte {
+	var raw [offsetIDv6 / 2]byte
+	r := appendHost(raw[:0], host)
+	return appendUpperHex(b, binary.BigEndian.AppendUint64(r, uint64(pos)))
+}
+
+// OffsetIDLen is the length of the offset ids of host.
+func OffsetIDLen(host netip.AddrPort) int {
+	if isV6(host) {
+		return offsetIDv6
 	}
-	return upperHex(b)
+	return offsetIDv4
 }
 
 // ParseOffsetID is the inverse of [OffsetID]; digits of either case are read.
@@ -43,4 +54,15 @@ func ParseOffsetID(id string) (host netip.AddrPort, pos int64, err error) {
 	return host, pos, nil
 }
 
-func upperHex(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
+func upperHex(b []byte) string {
+	var text [offsetIDv6]byte
+	return string(appendUpperHex(text[:0], b))
+}
+
+func appendUpperHex(b, raw []byte) []byte {
+	const digits = "0123456789ABCDEF"
+	for _, c := range raw {
+		b = append(b, digits[c>>4], digits[c&15])
+	}
+	return b
+}

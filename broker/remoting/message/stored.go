@@ -20,6 +20,9 @@ const (
 	MagicBlank uint32 = 0xCBD43194
 )
 
+// LeastSize is the size of the smallest record in bytes.
+const LeastSize = fixedSize
+
 // Limits of the layout. A broker may set smaller ones.
 const (
 	// MaxTopicV1 is the longest topic in bytes that the first magic can hold:
@@ -35,6 +38,7 @@ const (
 
 const (
 	fixedSize = 91 // IPv4 hosts, first magic, nothing in the three variable parts
+	headSize  = 88 // what stands before the body, with IPv4 hosts
 	v6Extra   = 12
 	crcMask   = 0x7FFFFFFF
 
@@ -100,14 +104,59 @@ func (s *Stored) Size() int {
 // AppendTo appends the record to b. It keeps nothing of b and of s. If a part
 // is too long it answers b unchanged and an error that wraps [ErrTooLong].
 func (s *Stored) AppendTo(b []byte) ([]byte, error) {
+	if err := s.check(); err != nil {
+		return b, err
+	}
+	b = s.appendHead(b)
+	b = append(b, s.Body...)
+	b = s.appendTopic(b, len(s.Properties))
+	return append(b, s.Properties...), nil
+}
+
+// AppendAround appends to b what stands in a record before the body and behind
+// it; the tail is b[head:]. A writer that takes parts thus copies a body once.
+// The properties are those that encode appends, s.Properties is not looked at.
+// If a part is too long it answers b unchanged and an error that wraps
+// [ErrTooLong].
+func (s *Stored) AppendAround(b []byte, encode func(b []byte) []byte) (around []byte, head int, err error) {
+	start := len(b)
+	around = s.appendHead(b)
+	head = len(around)
+	around = s.appendTopic(around, 0)
+	at := len(around)
+	around = encode(around)
+	n := len(around) - at
+	checked := Stored{Topic: s.Topic, Body: s.Body}
+	if err := checked.check(); err != nil {
+		return b, 0, err
+	}
+	if n > MaxProperties {
+		return b, 0, propertiesTooLong(s.Topic, n)
+	}
+	binary.BigEndian.PutUint16(around[at-2:], uint16(n))
+	binary.BigEndian.PutUint32(around[start:], uint32(len(around)-start+len(s.Body)))
+	return around, head, nil
+}
+
+func propertiesTooLong(topic string, n int) error {
+	return fmt.Errorf("encode message for %s: properties of %d bytes, at most %d: %w", topic, n, MaxProperties, ErrTooLong)
+}
+
+// check refuses parts that do not fit their length fields.
+func (s *Stored) check() error {
 	switch {
 	case len(s.Topic) > MaxTopic:
-		return b, fmt.Errorf("encode message: topic of %d bytes, at most %d: %w", len(s.Topic), MaxTopic, ErrTooLong)
+		return fmt.Errorf("encode message: topic of %d bytes, at most %d: %w", len(s.Topic), MaxTopic, ErrTooLong)
 	case len(s.Properties) > MaxProperties:
-		return b, fmt.Errorf("encode message for %s: properties of %d bytes, at most %d: %w", s.Topic, len(s.Properties), MaxProperties, ErrTooLong)
+		return propertiesTooLong(s.Topic, len(s.Properties))
 	case len(s.Body) > MaxBody:
-		return b, fmt.Errorf("encode message for %s: body of %d bytes, at most %d: %w", s.Topic, len(s.Body), MaxBody, ErrTooLong)
+		return fmt.Errorf("encode message for %s: body of %d bytes, at most %d: %w", s.Topic, len(s.Body), MaxBody, ErrTooLong)
 	}
+	return nil
+}
+
+// appendHead appends everything before the body.
+func (s *Stored) appendHead(b []byte) []byte {
 	magic := MagicV1
 	if len(s.Topic) > MaxTopicV1 {
 		magic = MagicV2
@@ -127,16 +176,18 @@ func (s *Stored) AppendTo(b []byte) ([]byte, error) {
 	b = appendHost(b, s.StoreHost)
 	b = be.AppendUint32(b, uint32(s.ReconsumeTimes))
 	b = be.AppendUint64(b, uint64(s.PreparedTransactionOffset))
-	b = be.AppendUint32(b, uint32(len(s.Body)))
-	b = append(b, s.Body...)
-	if magic == MagicV2 {
-		b = be.AppendUint16(b, uint16(len(s.Topic)))
+	return be.AppendUint32(b, uint32(len(s.Body)))
+}
+
+// appendTopic appends the topic and the length of the properties behind it.
+func (s *Stored) appendTopic(b []byte, properties int) []byte {
+	if len(s.Topic) > MaxTopicV1 {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(s.Topic)))
 	} else {
 		b = append(b, byte(len(s.Topic)))
 	}
 	b = append(b, s.Topic...)
-	b = be.AppendUint16(b, uint16(len(s.Properties)))
-	return append(b, s.Properties...), nil
+	return binary.BigEndian.AppendUint16(b, uint16(properties))
 }
 
 func (s *Stored) hostFlags() int32 {
@@ -176,46 +227,67 @@ func DecodeTrusted(b []byte) (s Stored, n int, err error) {
 	return s, n, nil
 }
 
+// View is a record whose variable parts lie in the bytes it was decoded from.
+// Topic and Properties of the embedded Stored are empty.
+type View struct {
+	Stored
+	// TopicBytes and PropertyBytes are parts of the record, as Body is.
+	TopicBytes, PropertyBytes []byte
+}
+
+// DecodeView is [DecodeTrusted] without a copy of anything.
+func DecodeView(b []byte) (v View, n int, err error) {
+	n, _, err = v.decode(b)
+	return v, n, err
+}
+
 func decode(b []byte) (s Stored, n int, crc uint32, err error) {
+	var v View
+	n, crc, err = v.decode(b)
+	v.Topic, v.Properties = string(v.TopicBytes), string(v.PropertyBytes)
+	return v.Stored, n, crc, err
+}
+
+func (v *View) decode(b []byte) (n int, crc uint32, err error) {
 	if len(b) < fixedSize {
-		return s, 0, 0, fmt.Errorf("decode message: %w: %d bytes, a record has at least %d", ErrMalformed, len(b), fixedSize)
+		return 0, 0, fmt.Errorf("decode message: %w: %d bytes, a record has at least %d", ErrMalformed, len(b), fixedSize)
 	}
 	total := binary.BigEndian.Uint32(b)
 	if total < fixedSize || uint64(total) > uint64(len(b)) {
-		return s, 0, 0, fmt.Errorf("decode message: %w: size %d, between %d and %d is possible", ErrMalformed, total, fixedSize, len(b))
+		return 0, 0, fmt.Errorf("decode message: %w: size %d, between %d and %d is possible", ErrMalformed, total, fixedSize, len(b))
 	}
 	n = int(total)
 	magic := binary.BigEndian.Uint32(b[4:])
 	if magic != MagicV1 && magic != MagicV2 {
-		return s, n, 0, fmt.Errorf("decode message: %w: magic %08x", ErrMalformed, magic)
+		return n, 0, fmt.Errorf("decode message: %w: magic %08x", ErrMalformed, magic)
 	}
 	c := cursor{b: b[8:n]}
 	crc = c.u32()
-	s.QueueID = int32(c.u32())
-	s.Flag = int32(c.u32())
-	s.QueueOffset = int64(c.u64())
-	s.PhysicalOffset = int64(c.u64())
-	s.SysFlag = int32(c.u32())
-	s.BornTimestamp = int64(c.u64())
-	s.BornHost = c.host(s.SysFlag&SysBornHostV6 != 0)
-	s.StoreTimestamp = int64(c.u64())
-	s.StoreHost = c.host(s.SysFlag&SysStoreHostV6 != 0)
-	s.ReconsumeTimes = int32(c.u32())
-	s.PreparedTransactionOffset = int64(c.u64())
-	s.Body = c.bytes(int(int32(c.u32())))
+	v.QueueID = int32(c.u32())
+	v.Flag = int32(c.u32())
+	v.QueueOffset = int64(c.u64())
+	v.PhysicalOffset = int64(c.u64())
+	v.SysFlag = int32(c.u32())
+	v.BornTimestamp = int64(c.u64())
+	v.BornHost = c.host(v.SysFlag&SysBornHostV6 != 0)
+	v.StoreTimestamp = int64(c.u64())
+	v.StoreHost = c.host(v.SysFlag&SysStoreHostV6 != 0)
+	v.ReconsumeTimes = int32(c.u32())
+	v.PreparedTransactionOffset = int64(c.u64())
+	v.Body = c.bytes(int(int32(c.u32())))
 	if magic == MagicV2 {
-		s.Topic = string(c.bytes(int(int16(c.u16()))))
+		v.TopicBytes = c.bytes(int(int16(c.u16())))
 	} else {
-		s.Topic = string(c.bytes(int(int8(c.u8()))))
+		v.TopicBytes = c.bytes(int(int8(c.u8())))
 	}
-	s.Properties = string(c.bytes(int(int16(c.u16()))))
+	v.PropertyBytes = c.bytes(int(int16(c.u16())))
 	switch {
 	case c.bad:
-		return s, n, 0, fmt.Errorf("decode message: %w: a field goes beyond the size of %d", ErrMalformed, n)
+		return n, 0, fmt.Errorf("decode message: %w: a field goes beyond the size of %d", ErrMalformed, n)
 	case len(c.b) != 0:
-		return s, n, 0, fmt.Errorf("decode message: %w: %d bytes behind the last field", ErrMalformed, len(c.b))
+		return n, 0, fmt.Errorf("decode message: %w: %d bytes behind the last field", ErrMalformed, len(c.b))
 	}
-	return s, n, crc, nil
+	return n, crc, nil
 }
 
 // BodyCRC is the checksum of a body as records carry it: CRC-32 (IEEE) without
@@ -226,7 +298,7 @@ func BodyCRC(body []byte) uint32 { return crc32.ChecksumIEEE(body) & crcMask }
 // record at the beginning of b, for a writer that learns them last. A b too
 // short to be a record is left alone and answers false.
 func PatchOffsets(b []byte, queueID int32, queueOffset, physicalOffset int64) bool {
-	if len(b) < fixedSize {
+	if len(b) < headSize {
 		return false
 	}
 	binary.BigEndian.PutUint32(b[atQueueID:], uint32(queueID))
@@ -239,7 +311,7 @@ func PatchOffsets(b []byte, queueID int32, queueOffset, physicalOffset int64) bo
 // record at the beginning of b. A b too short to be a record is left alone and
 // answers false.
 func PatchStoreTimestamp(b []byte, ms int64) bool {
-	if len(b) < fixedSize {
+	if len(b) < headSize {
 		return false
 	}
 	at := atBornHost + 8
@@ -247,6 +319,28 @@ func PatchStoreTimestamp(b []byte, ms int64) bool {
 		at += v6Extra
 	}
 	binary.BigEndian.PutUint64(b[at:], uint64(ms))
+	return true
+}
+
+// PatchPrepared sets the prepared transaction offset of the encoded record at
+// the beginning of b. A b too short to be a record is left alone and answers
+// false.
+func PatchPrepared(b []byte, pos int64) bool {
+	if len(b) < headSize {
+		return false
+	}
+	flags := int32(binary.BigEndian.Uint32(b[atSysFlag:]))
+	at := atBornHost + 8 + 8 + 8 + 4
+	if flags&SysBornHostV6 != 0 {
+		at += v6Extra
+	}
+	if flags&SysStoreHostV6 != 0 {
+		at += v6Extra
+	}
+	if len(b) < at+8 {
+		return false
+	}
+	binary.BigEndian.PutUint64(b[at:], uint64(pos))
 	return true
 }
 

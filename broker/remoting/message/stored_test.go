@@ -212,7 +212,7 @@ func TestPatch(t *testing.T) {
 			t.Fatalf("%v\n got %+v\nwant %+v", err, got, want)
 		}
 	}
-	if message.PatchOffsets(make([]byte, 90), 1, 2, 3) || message.PatchStoreTimestamp(nil, 1) {
+	if message.PatchOffsets(make([]byte, 87), 1, 2, 3) || message.PatchPrepared(make([]byte, 87), 1) || message.PatchStoreTimestamp(nil, 1) {
 		t.Fatal("a record that is too short was patched")
 	}
 }

@@ -24,6 +24,7 @@ type UniqueIDs struct {
 
 	mu      sync.Mutex
 	month   time.Time // the first of the month that salt and last belong to
+	next    time.Time // the first of the month after it
 	salt    uint32
 	last    uint32 // milliseconds; never goes back within a month
 	counter uint16
@@ -38,12 +39,15 @@ func NewUniqueIDs() *UniqueIDs {
 
 // Next answers a new id.
 func (u *UniqueIDs) Next() string {
-	now := time.Now()
+	var b [offsetIDv6]byte
+	return string(u.AppendNext(b[:0], time.Now()))
+}
+
+// AppendNext appends a new id to b; now is the time that goes into it.
+func (u *UniqueIDs) AppendNext(b []byte, now time.Time) []byte {
 	u.mu.Lock()
-	if m := monthStart(now); m.After(u.month) {
-		// A clock that goes back over the end of a month keeps the salt: last
-		// stands still until the time has caught up, the counter does not.
-		u.month, u.last, u.salt = m, 0, randomUint32()
+	if !now.Before(u.next) || u.month.IsZero() {
+		u.turn(now)
 	}
 	u.last = max(u.last, uint32(max(0, now.Sub(u.month).Milliseconds())))
 	ms, salt, n := u.last, u.salt, u.counter
@@ -52,7 +56,17 @@ func (u *UniqueIDs) Next() string {
 		u.last++ // 65536 ids within one millisecond borrow from the next one
 	}
 	u.mu.Unlock()
-	return formatUniqueID(u.addr, u.pid, salt, ms, n)
+	return appendUniqueID(b, u.addr, u.pid, salt, ms, n)
+}
+
+// turn begins the month of now. mu is held.
+func (u *UniqueIDs) turn(now time.Time) {
+	if m := monthStart(now); m.After(u.month) {
+		// A clock that goes back over the end of a month keeps the salt: last
+		// stands still until the time has caught up, the counter does not.
+		u.month, u.last, u.salt = m, 0, randomUint32()
+		u.next = m.AddDate(0, 1, 0)
+	}
 }
 
 // UniqueIDTime answers when the id was made, as far as the id can tell: it
@@ -78,13 +92,25 @@ func UniqueIDTime(id string, now time.Time) (at time.Time, ok bool) {
 }
 
 func formatUniqueID(addr netip.Addr, pid uint16, salt, ms uint32, counter uint16) string {
-	b := make([]byte, 0, offsetIDv6/2)
-	b = append(b, addr.AsSlice()...)
-	b = binary.BigEndian.AppendUint16(b, pid)
-	b = binary.BigEndian.AppendUint32(b, salt)
-	b = binary.BigEndian.AppendUint32(b, ms)
-	b = binary.BigEndian.AppendUint16(b, counter)
-	return upperHex(b)
+	var b [offsetIDv6]byte
+	return string(appendUniqueID(b[:0], addr, pid, salt, ms, counter))
+}
+
+func appendUniqueID(b []byte, addr netip.Addr, pid uint16, salt, ms uint32, counter uint16) []byte {
+	var raw [offsetIDv6 / 2]byte
+	r := raw[:0]
+	if addr.Is4() {
+		ip := addr.As4()
+		r = append(r, ip[:]...)
+	} else {
+		ip := addr.As16()
+		r = append(r, ip[:]...)
+	}
+	r = binary.BigEndian.AppendUint16(r, pid)
+	r = binary.BigEndian.AppendUint32(r, salt)
+	r = binary.BigEndian.AppendUint32(r, ms)
+	r = binary.BigEndian.AppendUint16(r, counter)
+	return appendUpperHex(b, r)
 }
 
 func monthStart(t time.Time) time.Time {
