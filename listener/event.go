@@ -26,6 +26,10 @@ const (
 	EventStuck
 	// EventGivenUp: the message in Subject was dropped, as configured.
 	EventGivenUp
+	// EventLost: the broker has lost messages of the lane in Subject before the
+	// group came to them; Err unwraps to a [*driver.GapError], which says which
+	// and why. Consumption goes on behind them.
+	EventLost
 )
 
 // Event is something that an operator may want to know. Events are few: none is

@@ -152,6 +152,9 @@ func (p *pump) fetchLoop(l *lane) {
 		case sdk.CodeOf(err) == driver.LaneLost || sdk.CodeOf(err) == driver.Closed:
 			p.lost(l)
 			return
+		case sdk.CodeOf(err) == driver.DataLoss:
+			failures = 0
+			p.gap(l, err)
 		default:
 			failures++
 			l.log.LogAttrs(l.io, slog.LevelWarn, "fetch failed; it is tried again",
@@ -161,6 +164,13 @@ func (p *pump) fetchLoop(l *lane) {
 			}
 		}
 	}
+}
+
+// gap reports messages that the broker has lost; the next Fetch goes on behind
+// them.
+func (p *pump) gap(l *lane, err error) {
+	l.log.LogAttrs(l.io, slog.LevelError, "messages are lost", slog.Any("error", err))
+	p.tell(Event{Kind: EventLost, Subject: l.name, Err: err})
 }
 
 // fetchDelay grows with the failures and follows the advice of the broker.

@@ -100,7 +100,8 @@ type Lane interface {
 	// Fetch waits for up to limit deliveries, until ctx ends or for about one
 	// second; none and no error means "try again". It is called by one
 	// goroutine per lane at a time. A limit below 1 is InvalidArgument.
-	// After the lane was revoked or lost it answers [LaneLost].
+	// After the lane was revoked or lost it answers [LaneLost]. Messages that
+	// are gone are never skipped in silence: see [GapError].
 	Fetch(ctx context.Context, limit int) ([]*Delivery, error)
 	// Settle ends deliveries, in any order. Settling one twice is no error and
 	// changes nothing. It is recorded at least locally when it returns and

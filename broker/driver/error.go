@@ -45,6 +45,8 @@ const (
 	Corrupt
 	// Internal: a bug on the other side of the seam.
 	Internal
+	// DataLoss: messages are gone for good; see [GapError].
+	DataLoss
 )
 
 var codeNames = [...]string{
@@ -53,7 +55,7 @@ var codeNames = [...]string{
 	PermissionDenied: "permission_denied", ResourceExhausted: "resource_exhausted",
 	FailedPrecondition: "failed_precondition", LaneLost: "lane_lost", Unsupported: "unsupported",
 	Unavailable: "unavailable", Timeout: "timeout", Canceled: "canceled", Closed: "closed",
-	Corrupt: "corrupt", Internal: "internal",
+	Corrupt: "corrupt", Internal: "internal", DataLoss: "data_loss",
 }
 
 // String returns the name of the code in lower case with underscores.
