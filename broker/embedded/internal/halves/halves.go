@@ -65,76 +65,16 @@ type ID struct{ Group, Tx string }
 type Half struct {
 	ID
 	State State
-	// Pos is the position of its frame.
+	// Pos is the position of its frame, 0 or more.
 	Pos int64
+	// The fields below are known as long as it is not decided.
+
 	// StoredMs is when it was stored.
 	StoredMs int64
+	// Size is the size of the payload of its frame in bytes, 0 if it was not
+	// given.
+	Size int
 	// Checks and ParkedMs are set when it was parked.
 	Checks   int
 	ParkedMs int64
-}
-
-// Table holds half messages. The owner guards it.
-type Table struct {
-	keep    int
-	byID    map[ID]*Half
-	open    map[int64]*Half // by position: Open and Parked ones
-	decided []*Half         // oldest decision first, from head on
-	head    int
-}
-
-// New makes an empty table that remembers the last keep decisions.
-func New(keep int) *Table {
-	return &Table{keep: keep, byID: map[ID]*Half{}, open: map[int64]*Half{}}
-}
-
-// Get answers the half message id; its state is None if there is none.
-func (t *Table) Get(id ID) Half {
-	if h := t.byID[id]; h != nil {
-		return *h
-	}
-	return Half{ID: id}
-}
-
-// Prepared adds a half message; a second one of the same identity changes nothing.
-func (t *Table) Prepared(id ID, pos, storedMs int64) {
-	if t.byID[id] != nil {
-		return
-	}
-	h := &Half{ID: id, State: Open, Pos: pos, StoredMs: storedMs}
-	t.byID[id], t.open[pos] = h, h
-}
-
-// Decide ends the half message at pos; a decided one stays as it is.
-func (t *Table) Decide(pos int64, s State) {
-	h := t.open[pos]
-	if h == nil {
-		return
-	}
-	delete(t.open, pos)
-	h.State = s
-	t.decided = append(t.decided, h)
-	for len(t.decided)-t.head > t.keep {
-		delete(t.byID, t.decided[t.head].ID)
-		t.decided[t.head] = nil
-		t.head++
-	}
-	if t.head > t.keep {
-		t.decided = append([]*Half(nil), t.decided[t.head:]...)
-		t.head = 0
-	}
-}
-
-// Park notes that the half message at pos stayed undecided.
-func (t *Table) Park(pos, ms int64, checks int) {
-	if h := t.open[pos]; h != nil && h.State == Open {
-		h.State, h.ParkedMs, h.Checks = Parked, ms, checks
-	}
-}
-
-// Undecided calls f for every Open or Parked half message, in no order.
-func (t *Table) Undecided(f func(Half)) {
-	for _, h := range t.open {
-		f(*h)
-	}
 }

@@ -41,6 +41,10 @@ const RetryLane = -1
 // Version is the first byte of a control frame.
 const Version = 1
 
+// VersionQueues is the first byte of a TopicCreated frame that says more of the
+// queues than how many there are.
+const VersionQueues = 2
+
 const dueSize = 8
 
 // ErrMalformed: the bytes are no record of the kind.
@@ -53,6 +57,12 @@ type Topic struct {
 	// Origins, in a retry topic, are the topics whose redeliveries the queues
 	// hold: Origins[i] belongs to queue i.
 	Origins []string
+	// IDs are the numbers by which the index knows the queues, one per queue.
+	// Frames of version 1 have none.
+	IDs []uint32
+	// Next are the offsets at which the queues go on, one per queue; none if
+	// they follow from the frames before, as in a new topic. Only with IDs.
+	Next []int64
 }
 
 // Decided is the content of a RolledBack frame.
@@ -110,27 +120,72 @@ func SplitDue(b []byte) (ms int64, stored []byte, err error) {
 // DueSize is what AppendDue adds.
 func DueSize() int { return dueSize }
 
-// Append appends the encoded topic to b.
+// Append appends the encoded topic to b: in version 1 if it has neither IDs nor
+// Next. Lengths that do not fit Queues make a frame that no one decodes.
 func (t Topic) Append(b []byte) []byte {
-	b = append(b, Version)
+	version := byte(Version)
+	if len(t.IDs) > 0 || len(t.Next) > 0 {
+		version = VersionQueues
+	}
+	b = append(b, version)
 	b = appendString(b, t.Name)
 	b = appendInt(b, int64(t.Queues))
 	b = appendInt(b, int64(len(t.Origins)))
 	for _, o := range t.Origins {
 		b = appendString(b, o)
 	}
+	if version == Version {
+		return b
+	}
+	b = appendInt(b, int64(len(t.IDs)))
+	for _, id := range t.IDs {
+		b = appendInt(b, int64(id))
+	}
+	b = appendInt(b, int64(len(t.Next)))
+	for _, n := range t.Next {
+		b = appendInt(b, n)
+	}
 	return b
 }
 
-// DecodeTopic is the inverse of [Topic.Append].
+// DecodeTopic is the inverse of [Topic.Append]; it reads both versions.
 func DecodeTopic(b []byte) (t Topic, err error) {
-	d := newDecoder(b)
+	version := byte(Version)
+	if len(b) > 0 && b[0] == VersionQueues {
+		version = VersionQueues
+	}
+	d := newDecoder(b, version)
 	t.Name = d.string()
 	t.Queues = int(d.int())
 	for range d.count() {
 		t.Origins = append(t.Origins, d.string())
 	}
+	if version == VersionQueues {
+		d.queues(&t)
+	}
 	return t, d.end("topic")
+}
+
+// queues reads what version 2 says of each queue.
+func (d *decoder) queues(t *Topic) {
+	n := d.count()
+	d.bad = d.bad || n != t.Queues
+	for range n {
+		id := d.int()
+		if d.bad || id > math.MaxUint32 {
+			d.bad = true
+			return
+		}
+		t.IDs = append(t.IDs, uint32(id))
+	}
+	n = d.count()
+	d.bad = d.bad || n > 0 && n != t.Queues
+	for range n {
+		if d.bad {
+			return
+		}
+		t.Next = append(t.Next, d.int())
+	}
 }
 
 // AppendName encodes a TopicDeleted frame.
@@ -138,7 +193,7 @@ func AppendName(b []byte, name string) []byte { return appendString(append(b, Ve
 
 // DecodeName is the inverse of [AppendName].
 func DecodeName(b []byte) (string, error) {
-	d := newDecoder(b)
+	d := newDecoder(b, Version)
 	name := d.string()
 	return name, d.end("topic name")
 }
@@ -148,7 +203,7 @@ func (r Decided) Append(b []byte) []byte { return appendInt(append(b, Version), 
 
 // DecodeDecided is the inverse of [Decided.Append].
 func DecodeDecided(b []byte) (r Decided, err error) {
-	d := newDecoder(b)
+	d := newDecoder(b, Version)
 	r.Half = d.int()
 	return r, d.end("rollback")
 }
@@ -161,7 +216,7 @@ func (p Park) Append(b []byte) []byte {
 
 // DecodePark is the inverse of [Park.Append].
 func DecodePark(b []byte) (p Park, err error) {
-	d := newDecoder(b)
+	d := newDecoder(b, Version)
 	p.Half, p.At, p.Checks = d.int(), d.int(), int(d.int())
 	return p, d.end("parked half message")
 }
@@ -187,7 +242,7 @@ func (g GroupPositions) Append(b []byte) []byte {
 
 // DecodePositions is the inverse of [GroupPositions.Append].
 func DecodePositions(b []byte) (g GroupPositions, err error) {
-	d := newDecoder(b)
+	d := newDecoder(b, Version)
 	g.Group, g.Topic, g.Client = d.string(), d.string(), d.string()
 	for range d.count() {
 		l := LanePosition{Queue: int(d.int()) - 1, Next: d.int()}
@@ -217,8 +272,8 @@ type decoder struct {
 	bad bool
 }
 
-func newDecoder(b []byte) *decoder {
-	if len(b) == 0 || b[0] != Version {
+func newDecoder(b []byte, version byte) *decoder {
+	if len(b) == 0 || b[0] != version {
 		return &decoder{bad: true}
 	}
 	return &decoder{b: b[1:]}

@@ -3,6 +3,7 @@ package record_test
 import (
 	"bytes"
 	"errors"
+	"math"
 	"reflect"
 	"testing"
 
@@ -50,9 +51,20 @@ func TestPositions_RoundTrip(t *testing.T) {
 
 func TestControlFrames_RoundTrip(t *testing.T) {
 	t.Parallel()
-	topic := record.Topic{Name: "%RETRY%group", Queues: 3, Origins: []string{"a", "b"}}
-	if got, err := record.DecodeTopic(topic.Append(nil)); err != nil || !reflect.DeepEqual(got, topic) {
-		t.Errorf("topic: got %+v, %v; want %+v", got, err, topic)
+	for _, topic := range []record.Topic{
+		{Name: "%RETRY%group", Queues: 3, Origins: []string{"a", "b"}},
+		{Name: "t", Queues: 3, IDs: []uint32{0, 7, math.MaxUint32}},
+		{Name: "t", Queues: 2, Origins: []string{"a", "b"}, IDs: []uint32{4, 1}, Next: []int64{0, math.MaxInt64}},
+	} {
+		b := topic.Append(nil)
+		if got, err := record.DecodeTopic(b); err != nil || !reflect.DeepEqual(got, topic) {
+			t.Errorf("topic: got %+v, %v; want %+v", got, err, topic)
+		}
+		for cut := range b {
+			if _, err := record.DecodeTopic(b[:cut]); !errors.Is(err, record.ErrMalformed) {
+				t.Errorf("topic cut to %d of %d bytes: got %v, want ErrMalformed", cut, len(b), err)
+			}
+		}
 	}
 	if got, err := record.DecodeName(record.AppendName(nil, "bill-settled")); err != nil || got != "bill-settled" {
 		t.Errorf("name: got %q, %v", got, err)
@@ -74,11 +86,33 @@ func TestControlFrames_RoundTrip(t *testing.T) {
 	}
 }
 
+func TestTopic_Malformed(t *testing.T) {
+	t.Parallel()
+	for what, b := range map[string][]byte{
+		"fewer ids than queues":     record.Topic{Name: "t", Queues: 3, IDs: []uint32{0, 7}}.Append(nil),
+		"more ids than queues":      record.Topic{Name: "t", Queues: 1, IDs: []uint32{0, 7}}.Append(nil),
+		"fewer offsets than queues": record.Topic{Name: "t", Queues: 2, IDs: []uint32{0, 7}, Next: []int64{1}}.Append(nil),
+		"offsets without ids":       record.Topic{Name: "t", Queues: 1, Next: []int64{1}}.Append(nil),
+		"an id of 33 bits":          []byte("\x02\x01t\x01\x00\x01\x80\x80\x80\x80\x10\x00"),
+		"ids in version 1":          []byte("\x01\x01t\x01\x00\x01\x05\x00"),
+		"version 3":                 []byte("\x03\x01t\x01\x00"),
+		"nothing":                   nil,
+	} {
+		if got, err := record.DecodeTopic(b); !errors.Is(err, record.ErrMalformed) {
+			t.Errorf("%s: got %+v, %v, want ErrMalformed", what, got, err)
+		}
+	}
+}
+
 // The bytes on disk must not change by accident.
 func TestControlFrames_Golden(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct{ got, want []byte }{
-		"topic":    {record.Topic{Name: "t", Queues: 4, Origins: []string{"o"}}.Append(nil), []byte("\x01\x01t\x04\x01\x01o")},
+		"topic": {record.Topic{Name: "t", Queues: 4, Origins: []string{"o"}}.Append(nil), []byte("\x01\x01t\x04\x01\x01o")},
+		"topic v2": {
+			record.Topic{Name: "t", Queues: 2, Origins: []string{"o"}, IDs: []uint32{1, 300}, Next: []int64{5, 0}}.Append(nil),
+			[]byte("\x02\x01t\x02\x01\x01o\x02\x01\xac\x02\x02\x05\x00"),
+		},
 		"name":     {record.AppendName(nil, "t"), []byte("\x01\x01t")},
 		"rollback": {record.Decided{Half: 300}.Append(nil), []byte("\x01\xac\x02")},
 		"park":     {record.Park{Half: 1, At: 2, Checks: 3}.Append(nil), []byte("\x01\x01\x02\x03")},
@@ -95,6 +129,7 @@ func TestControlFrames_Golden(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("\x01\x01g\x01t\x00\x01\x00\x09\x02\x02\x03"))
 	f.Add([]byte("\x01\x01t\x04\x01\x01o"))
+	f.Add([]byte("\x02\x01t\x02\x01\x01o\x02\x01\xac\x02\x02\x05\x00"))
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if g, err := record.DecodePositions(b); err == nil {
@@ -108,7 +143,12 @@ func FuzzDecode(f *testing.F) {
 				}
 			}
 		}
-		_, _ = record.DecodeTopic(b)
+		if topic, err := record.DecodeTopic(b); err == nil {
+			again, err := record.DecodeTopic(topic.Append(nil))
+			if err != nil || !reflect.DeepEqual(again, topic) {
+				t.Errorf("topic %+v came back as %+v, %v", topic, again, err)
+			}
+		}
 		_, _ = record.DecodeName(b)
 		_, _ = record.DecodePark(b)
 		_, _ = record.DecodeDecided(b)

@@ -89,19 +89,20 @@ func (w *Window) Unsettled() []int64 {
 	return all
 }
 
-// Skip moves Next beyond offset without a flight: the message was filtered out.
+// Skip moves Next beyond offset without a flight: the message was filtered out,
+// or is gone.
 func (w *Window) Skip(offset int64) { w.next = max(w.next, offset+1) }
 
-// Take puts the message at offset in flight; offset is not below Next.
-func (w *Window) Take(offset int64) *Flight {
-	f := &Flight{Offset: offset}
+// Take puts the message at offset in flight; offset is not below Next. The
+// flight lives in f, which belongs to the window until it is settled.
+func (w *Window) Take(offset int64, f *Flight) {
+	*f = Flight{Offset: offset}
 	w.next = offset + 1
 	w.flights[offset] = f
 	if len(w.oldest) > 2*len(w.flights)+64 {
 		w.oldest = slices.DeleteFunc(w.oldest, func(o int64) bool { return w.flights[o] == nil })
 	}
 	w.oldest = append(w.oldest, offset)
-	return f
 }
 
 // Again takes the next returned message, if it may be fetched at now.
@@ -112,6 +113,26 @@ func (w *Window) Again(now time.Time) *Flight {
 		return f
 	}
 	return nil
+}
+
+// Waiting is the number of returned messages.
+func (w *Window) Waiting() int { return len(w.returns.list) }
+
+// Find answers the message at offset that is in flight or returned, or nil.
+func (w *Window) Find(offset int64) *Flight { return w.flights[offset] }
+
+// Discard settles f, which is with the consumer or was returned. It reports
+// false if f is being settled.
+func (w *Window) Discard(f *Flight) bool {
+	switch {
+	case f.state == waiting:
+		w.returns.list = slices.DeleteFunc(w.returns.list, func(o *Flight) bool { return o == f })
+		heap.Init(&w.returns)
+	case !w.Begin(f):
+		return false
+	}
+	w.Settle(f)
+	return true
 }
 
 // Blocked tells until when nothing may be fetched, not even new messages, and

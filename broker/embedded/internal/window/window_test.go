@@ -72,7 +72,7 @@ func TestWindow_Model(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"take": func(*rapid.T) {
 				o := m.next
-				m.held[o] = w.Take(o)
+				m.held[o] = take(w, o)
 				m.next, m.state[o], m.failed[o] = o+1, "out", 0
 			},
 			"skip": func(*rapid.T) {
@@ -94,6 +94,20 @@ func TestWindow_Model(t *testing.T) {
 						t.Fatalf("Begin of %d must succeed once", o)
 					}
 					m.state[o] = "settling"
+				}
+			},
+			"discard": func(t *rapid.T) {
+				state := rapid.SampledFrom([]string{"out", "waiting", "settling"}).Draw(t, "state")
+				o, ok := pick(state)
+				if !ok {
+					return
+				}
+				f := w.Find(o)
+				if f == nil || w.Discard(f) != (state != "settling") {
+					t.Fatalf("Discard of %d, which is %s, answered otherwise", o, state)
+				}
+				if state != "settling" {
+					delete(m.state, o)
 				}
 			},
 			"settle": func(*rapid.T) {
@@ -171,7 +185,7 @@ func TestWindow_Blocked(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for _, ordered := range []bool{true, false} {
 		w := window.New(ordered, 0, nil)
-		f := w.Take(0)
+		f := take(w, 0)
 		w.Begin(f)
 		w.Return(f, now.Add(time.Minute), false)
 		all, some := w.Blocked(now)
@@ -189,7 +203,7 @@ func TestWindow_Blocked(t *testing.T) {
 func TestWindow_SettlingOverTheEnd(t *testing.T) {
 	t.Parallel()
 	w := window.New(false, 0, nil)
-	a, b := w.Take(0), w.Take(1)
+	a, b := take(w, 0), take(w, 1)
 	w.Begin(a)
 	w.Begin(b)
 	w.Abandon()
@@ -207,9 +221,9 @@ func TestWindow_SettlingOverTheEnd(t *testing.T) {
 func TestWindow_SettleAfterReset(t *testing.T) {
 	t.Parallel()
 	w := window.New(false, 0, nil)
-	old := w.Take(0)
+	old := take(w, 0)
 	w.Reset(0)
-	now := w.Take(0)
+	now := take(w, 0)
 	if !w.Begin(old) || w.Begin(old) {
 		t.Fatal("a delivery from before the seek can be settled once")
 	}
@@ -228,13 +242,20 @@ func TestWindow_SettleAfterReset(t *testing.T) {
 func TestWindow_StuckHead(t *testing.T) {
 	t.Parallel()
 	w := window.New(false, 0, nil)
-	w.Take(0)
+	take(w, 0)
 	for o := int64(1); o < 100_000; o++ {
-		f := w.Take(o)
+		f := take(w, o)
 		w.Begin(f)
 		w.Settle(f)
 	}
 	if w.Position() != 0 || w.InFlight() != 1 || w.Next() != 100_000 {
 		t.Fatalf("position %d, in flight %d, next %d", w.Position(), w.InFlight(), w.Next())
 	}
+}
+
+// take is Take with memory of its own.
+func take(w *window.Window, offset int64) *window.Flight {
+	f := new(window.Flight)
+	w.Take(offset, f)
+	return f
 }
