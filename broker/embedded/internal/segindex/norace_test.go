@@ -1,0 +1,5 @@
+//go:build !race
+
+package segindex_test
+
+const raceEnabled = false
