@@ -14,9 +14,10 @@ type CrashOptions struct {
 	// synced; each is decided by itself, so later ones may survive earlier
 	// ones. With 1 everything survives but what a failed Sync has lost.
 	Keep float64
-	// Stale is the chance that a lost sector in a part by which a file grew,
-	// unless that part was allocated and synced, reads as old bytes of some
-	// other place instead of as zeros.
+	// Stale is the chance that a lost sector reads as something else than it
+	// held at the last Sync: as it was before its latest write, if it was
+	// written several times since; or, in a part by which the file grew, unless
+	// that part was allocated and synced, as old bytes of some other place.
 	Stale float64
 	// Rand decides. Defaults to a source with a constant seed.
 	Rand *rand.Rand
@@ -26,9 +27,10 @@ type CrashOptions struct {
 // instant. m itself goes on as if nothing had happened. The clone holds no
 // locks, and everything in it is durable.
 //
-// It does not model a write whose sector was written again before the cut: a
-// sector has its durable or its latest content. Tests that want the states in
-// between clone after each operation.
+// Of what a sector held between the last Sync and its latest write, only the
+// state before the latest write is modelled, and only for the few sectors of a
+// file that were written again last. Tests that want all states in between
+// clone after each operation.
 func (m *Mem) CrashClone(opts CrashOptions) *Mem {
 	m.instant.Lock()
 	defer m.instant.Unlock()
@@ -107,6 +109,10 @@ func (c *crash) sector(d *memData, chunk, after *memChunk, i, s int) {
 		copy(to, chunk.old[s*sectorSize:])
 	}
 	at := int64(i)*chunkSize + int64(s)*sectorSize
+	if b := d.before(i, s); b != nil && c.opts.Stale > 0 && c.opts.Rand.Float64() < c.opts.Stale {
+		copy(to, b.data[:])
+		return
+	}
 	if at < d.durableSize || c.opts.Stale == 0 || c.opts.Rand.Float64() >= c.opts.Stale {
 		return
 	}

@@ -22,6 +22,9 @@ const (
 	// MustExist refuses a missing directory with an error that wraps
 	// [fs.ErrNotExist].
 	MustExist
+	// ReadOnly is MustExist, and nothing is ever written: OpenRead, List and
+	// Size work, all other operations answer [ErrReadOnly], Lock too.
+	ReadOnly
 )
 
 const (
@@ -31,8 +34,9 @@ const (
 
 // dirFS is the real file system below one directory.
 type dirFS struct {
-	root *os.Root
-	path string
+	root     *os.Root
+	path     string
+	readOnly bool
 }
 
 // Dir opens the directory at path. Names cannot leave it, not by "..", nor by
@@ -58,7 +62,7 @@ func Dir(path string, mode Mode) (FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open directory %s: %w", path, classify(err))
 	}
-	return &dirFS{root: root, path: path}, nil
+	return &dirFS{root: root, path: path, readOnly: mode == ReadOnly}, nil
 }
 
 // makeDirs makes the directory and syncs the parents of what it made: a store
@@ -104,6 +108,14 @@ func syncDirPath(p string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// writable refuses op on name in a directory that was opened to be read.
+func (d *dirFS) writable(op, name string) error {
+	if d.readOnly {
+		return d.wrap(op, name, ErrReadOnly)
+	}
+	return nil
+}
+
 func (d *dirFS) wrap(op, name string, err error) error {
 	if err == nil {
 		return nil
@@ -112,6 +124,11 @@ func (d *dirFS) wrap(op, name string, err error) error {
 }
 
 func (d *dirFS) open(op, name string, flag int) (File, error) {
+	if flag != os.O_RDONLY {
+		if err := d.writable(op, name); err != nil {
+			return nil, err
+		}
+	}
 	f, err := d.root.OpenFile(name, flag, filePerm)
 	if err != nil {
 		return nil, d.wrap(op, name, err)
@@ -135,10 +152,18 @@ func (d *dirFS) OpenReadWrite(name string) (File, error) { return d.open("open",
 func (d *dirFS) OpenRead(name string) (File, error) { return d.open("open", name, os.O_RDONLY) }
 
 func (d *dirFS) Rename(oldName, newName string) error {
+	if err := d.writable("rename to "+newName, oldName); err != nil {
+		return err
+	}
 	return d.wrap("rename to "+newName, oldName, d.root.Rename(oldName, newName))
 }
 
-func (d *dirFS) Remove(name string) error { return d.wrap("remove", name, d.root.Remove(name)) }
+func (d *dirFS) Remove(name string) error {
+	if err := d.writable("remove", name); err != nil {
+		return err
+	}
+	return d.wrap("remove", name, d.root.Remove(name))
+}
 
 func (d *dirFS) List(dir string) ([]string, error) {
 	f, err := d.root.Open(dir)
@@ -154,6 +179,9 @@ func (d *dirFS) List(dir string) ([]string, error) {
 }
 
 func (d *dirFS) MkdirAll(dir string) error {
+	if err := d.writable("create directory", dir); err != nil {
+		return err
+	}
 	err := d.root.MkdirAll(dir, dirPerm)
 	if errors.Is(err, fs.ErrExist) { // an existing directory is no error, so it is something else
 		err = fmt.Errorf("%w: %w", ErrNotDirectory, err)
@@ -162,6 +190,9 @@ func (d *dirFS) MkdirAll(dir string) error {
 }
 
 func (d *dirFS) SyncDir(dir string) error {
+	if err := d.writable("sync directory", dir); err != nil {
+		return err
+	}
 	f, err := d.root.Open(dir)
 	if err != nil {
 		return d.wrap("sync directory", dir, err)
@@ -180,6 +211,9 @@ func (d *dirFS) Size(name string) (int64, error) {
 func (d *dirFS) Close() error { return d.wrap("close", ".", d.root.Close()) }
 
 func (d *dirFS) Lock(name string) (io.Closer, error) {
+	if err := d.writable("lock", name); err != nil {
+		return nil, err
+	}
 	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, filePerm)
 	if err != nil {
 		return nil, d.wrap("lock", name, err)
@@ -263,6 +297,8 @@ func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (f *osFile) Sync() error { return f.wrap("sync", f.f.Sync()) }
+
+func (f *osFile) SyncData() error { return f.wrap("sync", syncData(f.f)) }
 
 func (f *osFile) Truncate(size int64) error { return f.wrap("truncate", f.f.Truncate(size)) }
 

@@ -8,7 +8,8 @@ import (
 // OpKind is a kind of operation on an [FS] or a [File].
 type OpKind uint8
 
-// The kinds of operations that [Inject] sees.
+// The kinds of operations that [Inject] sees. OpSync is SyncData too; what is
+// written through a [Mapping] is not seen.
 const (
 	OpCreate OpKind = iota + 1
 	OpOpen
@@ -25,13 +26,14 @@ const (
 	OpTruncate
 	OpAllocate
 	OpClose
+	OpMap
 )
 
 // String is the name of the operation in lower case.
 func (k OpKind) String() string {
 	names := [...]string{
 		"unknown", "create", "open", "rename", "remove", "list", "mkdir", "sync dir", "lock",
-		"size", "read", "write", "sync", "truncate", "allocate", "close",
+		"size", "read", "write", "sync", "truncate", "allocate", "close", "map",
 	}
 	if int(k) < len(names) {
 		return names[k]
@@ -58,6 +60,8 @@ type Op struct {
 	// Offset and Len describe reads and writes; Len is also the size of
 	// truncate and allocate.
 	Offset, Len int64
+	// Data says of an OpSync that it is SyncData.
+	Data bool
 	// N counts the operations on this FS and its files from 1.
 	N int
 }
@@ -218,14 +222,28 @@ func (f *injectedFile) WriteAt(p []byte, off int64) (int, error) {
 // syncLoser is a file that can model a failed Sync.
 type syncLoser interface{ loseUnsynced() }
 
-func (f *injectedFile) Sync() error {
-	if err := f.i.check(Op{Kind: OpSync, Name: f.name}); err != nil {
-		if l, ok := f.File.(syncLoser); ok {
-			l.loseUnsynced()
-		}
+func (f *injectedFile) Sync() error { return f.sync(f.File.Sync, false) }
+
+func (f *injectedFile) SyncData() error { return f.sync(f.File.SyncData, true) }
+
+func (f *injectedFile) sync(sync func() error, data bool) error {
+	if err := f.i.check(Op{Kind: OpSync, Name: f.name, Data: data}); err != nil {
+		f.loseUnsynced()
 		return err
 	}
-	return f.File.Sync()
+	return sync()
+}
+
+// Map implements [Mapper] for files that can.
+func (f *injectedFile) Map(size int64) (Mapping, error) {
+	m, ok := f.File.(Mapper)
+	if !ok {
+		return nil, errMapped(f.name)
+	}
+	if err := f.i.check(Op{Kind: OpMap, Name: f.name, Len: size}); err != nil {
+		return nil, err
+	}
+	return m.Map(size)
 }
 
 func (f *injectedFile) loseUnsynced() {

@@ -374,6 +374,9 @@ func (f *memFile) Sync() error {
 	return f.change("sync", (*memData).sync)
 }
 
+// SyncData is Sync: what a Mem keeps about a file is needed to read it.
+func (f *memFile) SyncData() error { return f.Sync() }
+
 func (f *memFile) loseUnsynced() { _ = f.change("sync", (*memData).lose) } // a closed file has nothing to lose
 
 func (f *memFile) Truncate(size int64) error {

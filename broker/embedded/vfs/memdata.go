@@ -23,7 +23,22 @@ type memData struct {
 	chunks      []*memChunk // nil is a hole: zeros, also on the medium
 	dirty       []int       // indexes of chunks with a dirty sector
 	spare       *[chunkSize]byte
+	// between remembers, for the sectors that were written last, what was in
+	// them before: a disk may have that though it has nothing newer. oldest is
+	// the one that is forgotten next.
+	between []betweenSector
+	oldest  int
 }
+
+// betweenSector is what a dirty sector held between the last sync and its
+// latest write.
+type betweenSector struct {
+	chunk, sector int
+	data          [sectorSize]byte
+}
+
+// maxBetween bounds what a file that is never synced costs.
+const maxBetween = 4
 
 type memChunk struct {
 	data [chunkSize]byte
@@ -99,11 +114,42 @@ func (d *memData) touch(i, at, n int) *[chunkSize]byte {
 		if c.old != nil && (c.dirty|c.lost)&bit == 0 {
 			copy(c.old[s*sectorSize:(s+1)*sectorSize], c.data[s*sectorSize:])
 		}
+		if c.dirty&bit != 0 {
+			d.remember(i, s)
+		}
 		c.dirty |= bit
 		c.lost &^= bit
 	}
 	return &c.data
 }
+
+// remember keeps what a dirty sector holds before it is written again.
+func (d *memData) remember(i, s int) {
+	b := d.before(i, s)
+	if b == nil {
+		if len(d.between) < maxBetween {
+			d.between = append(d.between, betweenSector{})
+			d.oldest = len(d.between) - 1
+		}
+		b = &d.between[d.oldest]
+		b.chunk, b.sector = i, s
+		d.oldest = (d.oldest + 1) % maxBetween
+	}
+	copy(b.data[:], d.chunks[i].data[s*sectorSize:])
+}
+
+// before answers what is remembered of a sector, nil if nothing is.
+func (d *memData) before(i, s int) *betweenSector {
+	for j := range d.between {
+		if b := &d.between[j]; b.chunk == i && b.sector == s {
+			return b
+		}
+	}
+	return nil
+}
+
+// forget drops what is remembered: the disk has, or has lost, what came later.
+func (d *memData) forget() { d.between, d.oldest = d.between[:0], 0 }
 
 // truncate zeroes what it cuts off, because a later extension must not bring
 // it back.
@@ -133,6 +179,7 @@ func (d *memData) sync() {
 		}
 	}
 	d.dirty = d.dirty[:0]
+	d.forget()
 	d.durableSize = d.size
 }
 
@@ -145,4 +192,5 @@ func (d *memData) lose() {
 		c.dirty = 0
 	}
 	d.dirty = d.dirty[:0]
+	d.forget()
 }

@@ -15,8 +15,9 @@ var (
 	ErrLocked = errors.New("locked by another opener")
 	// ErrNotDirectory: a file stands where a directory should be.
 	ErrNotDirectory = errors.New("not a directory")
-	// ErrReadOnly: the directory or its file system cannot be written.
-	ErrReadOnly = errors.New("no permission to write, or a read-only file system")
+	// ErrReadOnly: the directory or its file system cannot be written, or it
+	// was opened with [ReadOnly].
+	ErrReadOnly = errors.New("no permission to write, or read-only")
 	// ErrNoSpace: the disk or the quota is full.
 	ErrNoSpace = errors.New("no space left")
 )
@@ -61,6 +62,9 @@ type File interface {
 	// Sync makes content and size durable. After an error it is unknown what
 	// is durable, and another Sync does not repair it: write the bytes again.
 	Sync() error
+	// SyncData is Sync without the metadata that is not needed to read the
+	// bytes back, such as times. The size counts as needed.
+	SyncData() error
 	// Truncate sets the size; what it adds reads as zeros.
 	Truncate(size int64) error
 	// Size answers the current size.

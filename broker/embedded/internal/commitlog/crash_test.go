@@ -29,6 +29,9 @@ type world struct {
 	durable int64    // what must be
 	start   int64    // where it may begin at the latest
 
+	sync   func() error // of a SyncTo, not called yet
+	syncTo int64
+
 	left            int // changes until the power goes
 	pFull, pBadSync float64
 }
@@ -69,6 +72,9 @@ func (w *world) verify(got []record, rec commitlog.Recovery) {
 		w.t.Fatalf("the log begins at %d, but nothing was trimmed behind %d", rec.Start, w.start)
 	}
 	w.hist = slices.DeleteFunc(w.hist, func(r record) bool { return r.pos < rec.Start })
+	// What lies before the place where replay began is not judged.
+	skipped := slices.DeleteFunc(slices.Clone(w.hist), func(r record) bool { return r.pos >= rec.Replayed })
+	got = append(skipped, got...)
 	if len(got) > len(w.hist) {
 		w.t.Fatalf("%d records of %d came back: %v", len(got), len(w.hist), got[len(w.hist):])
 	}
@@ -81,6 +87,17 @@ func (w *world) verify(got []record, rec commitlog.Recovery) {
 		w.t.Fatalf("%d to %d were durable and are lost", rec.End, w.durable)
 	}
 	w.hist, w.durable, w.start = got, rec.End, rec.Start
+}
+
+// from begins replay somewhere in what is durable, or at the start.
+func (w *world) from(k commitlog.Known) int64 {
+	if len(w.hist) == 0 || w.rng.IntN(2) == 0 {
+		return k.Start
+	}
+	if r := w.hist[w.rng.IntN(len(w.hist))]; r.pos <= k.Synced {
+		return r.pos
+	}
+	return k.Synced
 }
 
 // life opens the store, works with it, and ends it somehow.
@@ -96,9 +113,17 @@ func (w *world) life() {
 	case 1:
 		w.pBadSync = 0.03
 	}
-	l, got, rec, err := open(vfs.Inject(w.m, w.fault), w.segment)
+	w.sync = nil
+	opts := commitlog.Options{FS: vfs.Inject(w.m, w.fault), SegmentBytes: w.segment, From: w.from}
+	if w.rng.IntN(2) == 0 {
+		opts.OnCorruption = commitlog.Quarantine // nothing rots, so it makes no difference
+	}
+	l, got, rec, err := openWith(opts)
 	if err == nil {
 		w.verify(got, rec)
+		if len(rec.Holes) != 0 {
+			w.t.Fatalf("nothing rotted: %+v", rec.Holes)
+		}
 		w.work(l)
 		err = l.Close()
 		if err == nil {
@@ -124,23 +149,33 @@ func (w *world) life() {
 func (w *world) work(l *commitlog.Log) {
 	for range w.rng.IntN(40) {
 		var err error
-		switch w.rng.IntN(12) {
+		switch w.rng.IntN(14) {
+		case 12:
+			if err = l.Flush(); err == nil {
+				w.syncTo, w.sync = l.SyncTo()
+			}
+			w.forget(l, err)
+		case 13:
+			if w.sync == nil {
+				continue
+			}
+			// Much may have happened since SyncTo, even a sync that failed.
+			if err = w.sync(); err == nil && l.Synced() < w.syncTo {
+				w.t.Fatalf("synced %d of %d", l.Synced(), w.syncTo)
+			}
+			w.sync = nil
 		case 0, 1, 2, 3, 4:
 			for range 1 + w.rng.IntN(5) {
 				p := value(w.n, w.rng.IntN(120)*w.rng.IntN(8))
 				var pos int64
-				if pos, err = l.Append(commitlog.Kind(w.n), []byte(p)); err == nil {
+				if pos, _, err = l.Append(commitlog.Kind(w.n), []byte(p)); err == nil {
 					w.hist = append(w.hist, record{pos, commitlog.Kind(w.n), p})
 					w.n++
 				}
 			}
 		case 5, 6, 7:
-			if err = l.Flush(); errors.Is(err, commitlog.ErrFull) {
-				w.hist = slices.DeleteFunc(w.hist, func(r record) bool { return r.pos >= l.NextPos() })
-				if l.NextPos() != l.Flushed() {
-					w.t.Fatalf("after %v next is %d, flushed %d", err, l.NextPos(), l.Flushed())
-				}
-			}
+			err = l.Flush()
+			w.forget(l, err)
 		case 8, 9:
 			if err = l.Sync(); err == nil && l.Synced() != l.Flushed() {
 				w.t.Fatalf("synced %d of %d", l.Synced(), l.Flushed())
@@ -167,10 +202,21 @@ func (w *world) work(l *commitlog.Log) {
 	}
 }
 
+// forget takes back what a Flush on a full disk has refused.
+func (w *world) forget(l *commitlog.Log, err error) {
+	if !errors.Is(err, commitlog.ErrFull) {
+		return
+	}
+	w.hist = slices.DeleteFunc(w.hist, func(r record) bool { return r.pos >= l.NextPos() })
+	if l.NextPos() != l.Flushed() {
+		w.t.Fatalf("after %v next is %d, flushed %d", err, l.NextPos(), l.Flushed())
+	}
+}
+
 // stuck checks that a failure is final.
 func (w *world) stuck(l *commitlog.Log) {
 	synced := l.Synced()
-	_, err := l.Append(0, nil)
+	_, _, err := l.Append(0)
 	if err := errors.Join(l.Flush(), l.Sync()); err == nil || !errors.Is(err, commitlog.ErrFailed) || l.Synced() != synced {
 		w.t.Fatalf("the failure was not final: %v", err)
 	}
@@ -233,7 +279,7 @@ func TestCrashSchedules(t *testing.T) {
 		crashSchedule(t, seed)
 		return
 	}
-	n := 3000
+	n := 4000
 	if testing.Short() || raceEnabled {
 		n = 300
 	}
@@ -253,7 +299,7 @@ func TestCrashAtEveryChange(t *testing.T) {
 	t.Parallel()
 	steps := map[string]func(l *commitlog.Log) error{
 		"append": func(l *commitlog.Log) error {
-			_, err := l.Append(1, []byte(value(int(l.NextPos()), 200)))
+			_, _, err := l.Append(1, []byte(value(int(l.NextPos()), 200)))
 			return err
 		},
 		"sync":       func(l *commitlog.Log) error { return errors.Join(l.Flush(), l.Sync()) },
@@ -358,7 +404,7 @@ func errorAtCall(t *testing.T, n int, cause error, sticky bool) (hit bool) {
 		for range 3 {
 			for range 3 {
 				p := value(w.n, 100)
-				if pos, err := l.Append(9, []byte(p)); err == nil {
+				if pos, _, err := l.Append(9, []byte(p)); err == nil {
 					w.hist = append(w.hist, record{pos, 9, p})
 					w.n++
 				}

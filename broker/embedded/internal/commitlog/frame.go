@@ -17,6 +17,15 @@ const Overhead = headerLen + crcLen
 // Kind is what a frame holds. It is opaque to the log.
 type Kind uint8
 
+// Frame is a frame as replay and tools see it.
+type Frame struct {
+	// Pos is the position of the frame, and Base where its segment begins.
+	Pos, Base int64
+	Kind      Kind
+	// Payload is valid only during the call that hands it out.
+	Payload []byte
+}
+
 // FrameSize is the size of a frame with a payload of n bytes: the frame after
 // it begins that much later.
 func FrameSize(n int) int64 { return int64(n) + Overhead }
@@ -40,19 +49,22 @@ func castagnoli(b []byte) uint32 {
 	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
 }
 
-// appendFrame appends the frame of h and payload to b.
-func appendFrame(b []byte, h header, payload []byte) []byte {
-	start := len(b)
+// putFrame fills b with the frame of h, whose payload is the concatenation of
+// parts. The length of b is h.frameSize().
+func putFrame(b []byte, h header, parts [][]byte) {
 	be := binary.BigEndian
-	b = be.AppendUint32(b, frameMagic)
-	b = append(b, byte(h.kind), headerLen)
-	b = be.AppendUint32(b, h.epoch)
-	b = be.AppendUint64(b, h.store)
-	b = be.AppendUint64(b, uint64(h.pos))
-	b = be.AppendUint64(b, uint64(h.synced))
-	b = be.AppendUint32(b, uint32(len(payload)))
-	b = append(b, payload...)
-	return be.AppendUint32(b, castagnoli(b[start:]))
+	be.PutUint32(b, frameMagic)
+	b[4], b[5] = byte(h.kind), headerLen
+	be.PutUint32(b[6:], h.epoch)
+	be.PutUint64(b[10:], h.store)
+	be.PutUint64(b[18:], uint64(h.pos))
+	be.PutUint64(b[26:], uint64(h.synced))
+	be.PutUint32(b[34:], uint32(h.length))
+	at := headerLen
+	for _, p := range parts {
+		at += copy(b[at:], p)
+	}
+	be.PutUint32(b[at:], castagnoli(b[:at]))
 }
 
 // parseHeader reads the header at the beginning of b, which has at least

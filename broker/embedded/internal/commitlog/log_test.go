@@ -28,8 +28,8 @@ type record struct {
 func open(fsys vfs.FS, segment int64) (*commitlog.Log, []record, commitlog.Recovery, error) {
 	var got []record
 	l, rec, err := commitlog.Open(commitlog.Options{FS: fsys, SegmentBytes: segment, MaxFrame: 1 << 20, Logger: slog.New(slog.DiscardHandler)},
-		func(pos int64, k commitlog.Kind, p []byte) error {
-			got = append(got, record{pos, k, string(p)})
+		func(f commitlog.Frame) error {
+			got = append(got, record{f.Pos, f.Kind, string(f.Payload)})
 			return nil
 		})
 	return l, got, rec, err
@@ -62,7 +62,7 @@ func appendAll(t testing.TB, l *commitlog.Log, from, to, n int) []record {
 func mustAppend(t testing.TB, l *commitlog.Log, k commitlog.Kind, p string) record {
 	t.Helper()
 	want := l.Reserve(len(p))
-	pos, err := l.Append(k, []byte(p))
+	pos, _, err := l.Append(k, []byte(p[:len(p)/3]), nil, []byte(p[len(p)/3:]))
 	if err != nil || pos != want || l.NextPos() != pos+commitlog.FrameSize(len(p)) {
 		t.Fatalf("append: position %d, reserved %d, next %d, error %v", pos, want, l.NextPos(), err)
 	}
@@ -137,27 +137,49 @@ func TestAppend_PositionsDoNotDependOnTheSegmentSize(t *testing.T) {
 func TestAppend_RefusesTooLarge(t *testing.T) {
 	t.Parallel()
 	l, _, _ := mustOpen(t, vfs.NewMem(), 512)
-	_, err := l.Append(0, make([]byte, 1<<20+1))
+	_, _, err := l.Append(0, make([]byte, 1<<20+1))
 	if !errors.Is(err, commitlog.ErrTooLarge) || l.NextPos() != 0 || l.Buffered() != 0 {
 		t.Fatalf("got %v, next %d", err, l.NextPos())
 	}
 }
 
-func TestAppend_AllocatesNothing(t *testing.T) {
-	l, _, _ := mustOpen(t, vfs.NewMem(), 1<<20)
-	payload := make([]byte, 500)
-	buf := make([]byte, 0, 4096)
-	round := func() {
-		pos, err := l.Append(1, payload)
-		check(t, err)
-		check(t, l.Flush())
-		if _, buf, err = l.ReadSized(pos, len(payload), buf); err != nil {
-			t.Fatal(err)
-		}
-	}
-	round()
-	if n := testing.AllocsPerRun(100, round); n > 1 { // the pages of the file in memory
-		t.Fatalf("%v allocations per append, flush and read", n)
+func TestAllocatesNothing(t *testing.T) {
+	dir, _ := realDir(t)
+	for name, opts := range map[string]commitlog.Options{
+		"mem":     {FS: vfs.NewMem(), SegmentBytes: 1 << 20},
+		"mapped":  {FS: dir, SegmentBytes: 1 << 20, Mapped: true},
+		"written": {FS: dir, SegmentBytes: 1 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, _, _, err := openWith(opts)
+			check(t, err)
+			head, payload := make([]byte, 20), make([]byte, 480)
+			buf := make([]byte, 0, 4096)
+			round := func() {
+				pos, _, err := l.Append(1, head, payload)
+				check(t, err)
+				check(t, l.Flush())
+				if _, buf, err = l.ReadSized(pos, 500, buf); err != nil {
+					t.Fatal(err)
+				}
+				if _, buf, err = l.Read(pos, buf); err != nil {
+					t.Fatal(err)
+				}
+				raw, err := l.ReadRaw(pos, int(commitlog.FrameSize(500)), buf)
+				check(t, err)
+				_, _, err = l.ParseFrame(pos, raw)
+				check(t, err)
+			}
+			round()
+			most := 0.0
+			if name == "mem" {
+				most = 1 // the pages of the file
+			}
+			if n := testing.AllocsPerRun(100, round); n > most && !raceEnabled {
+				t.Errorf("%v allocations per append, flush and reads", n)
+			}
+			check(t, l.Close())
+		})
 	}
 }
 
@@ -181,7 +203,7 @@ func TestRead_RefusesWhatIsNotAFrame(t *testing.T) {
 	if _, _, err := l.Read(0, nil); !errors.Is(err, commitlog.ErrClosed) {
 		t.Fatalf("after close: %v", err)
 	}
-	if _, err := l.Append(0, nil); !errors.Is(err, commitlog.ErrClosed) {
+	if _, _, err := l.Append(0); !errors.Is(err, commitlog.ErrClosed) {
 		t.Fatalf("append after close: %v", err)
 	}
 	check(t, l.Close())
@@ -290,7 +312,7 @@ func TestReplay_ErrorEndsOpen(t *testing.T) {
 	appendAll(t, l, 0, 5, 20)
 	check(t, l.Close())
 	boom := errors.New("boom")
-	_, _, err := commitlog.Open(commitlog.Options{FS: m}, func(int64, commitlog.Kind, []byte) error { return boom })
+	_, _, err := commitlog.Open(commitlog.Options{FS: m}, func(commitlog.Frame) error { return boom })
 	if !errors.Is(err, boom) {
 		t.Fatal(err)
 	}
@@ -348,13 +370,42 @@ func BenchmarkAppendFlush(b *testing.B) {
 	b.SetBytes(int64(len(payload)))
 	for i := 0; b.Loop(); i++ {
 		binary.BigEndian.PutUint64(payload, uint64(i))
-		if _, err := l.Append(1, payload); err != nil {
+		if _, _, err := l.Append(1, payload); err != nil {
 			b.Fatal(err)
 		}
 		if i%32 == 31 {
 			if err := l.Flush(); err != nil {
 				b.Fatal(err)
 			}
+		}
+	}
+}
+
+// What Append costs in each way of writing; written includes its Flush.
+func BenchmarkAppend(b *testing.B) {
+	for _, mapped := range []bool{true, false} {
+		for _, size := range []int{100, 1024} {
+			b.Run(fmt.Sprintf("mapped=%v/%d", mapped, size), func(b *testing.B) {
+				dir, _ := realDir(b)
+				l, _, _, err := openWith(commitlog.Options{FS: dir, Mapped: mapped})
+				check(b, err)
+				head, payload := make([]byte, 20), make([]byte, size-20)
+				b.ReportAllocs()
+				b.SetBytes(int64(size))
+				for i := 0; b.Loop(); i++ {
+					binary.BigEndian.PutUint64(payload, uint64(i))
+					if _, _, err := l.Append(1, head, payload); err != nil {
+						b.Fatal(err)
+					}
+					if i%32 == 31 {
+						if err := l.Flush(); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				b.StopTimer()
+				check(b, l.Close())
+			})
 		}
 	}
 }

@@ -1,14 +1,12 @@
 package commitlog
 
 import (
-	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,16 +14,10 @@ import (
 )
 
 const (
-	lockName       = "LOCK"
-	currentName    = "CURRENT"
-	manifestPrefix = "MANIFEST-"
-	segmentSuffix  = ".log"
-	tmpSuffix      = ".tmp"
-	digits         = 20
-
 	manifestMagic   = 0x534C4D46
-	manifestVersion = 1
-	manifestLen     = 80
+	manifestVersion = 2  // 1 had no holes and is the same otherwise
+	manifestLen     = 80 // without holes
+	holeLen         = 26 // without its reason
 	flagClean       = 1
 )
 
@@ -40,6 +32,7 @@ type manifest struct {
 	highWater  int64 // Unix nanoseconds
 	created    int64 // Unix nanoseconds
 	maxFrame   int64
+	holes      []Hole // ascending, never changed in place
 }
 
 func newManifest(now time.Time) manifest {
@@ -50,7 +43,11 @@ func newManifest(now time.Time) manifest {
 
 func (m manifest) encode() []byte {
 	be := binary.BigEndian
-	b := make([]byte, 0, manifestLen)
+	size := manifestLen
+	for _, h := range m.holes {
+		size += holeLen + len(h.Reason)
+	}
+	b := make([]byte, 0, size)
 	b = be.AppendUint32(b, manifestMagic)
 	b = be.AppendUint16(b, manifestVersion)
 	var flags uint16
@@ -58,7 +55,7 @@ func (m manifest) encode() []byte {
 		flags |= flagClean
 	}
 	b = be.AppendUint16(b, flags)
-	b = be.AppendUint32(b, manifestLen)
+	b = be.AppendUint32(b, uint32(size))
 	b = be.AppendUint32(b, m.epoch)
 	for _, v := range []uint64{
 		m.store, m.generation, uint64(m.start), uint64(m.synced),
@@ -66,7 +63,14 @@ func (m manifest) encode() []byte {
 	} {
 		b = be.AppendUint64(b, v)
 	}
-	b = be.AppendUint32(b, 0)
+	b = be.AppendUint32(b, uint32(len(m.holes)))
+	for _, h := range m.holes {
+		b = be.AppendUint64(b, uint64(h.Pos))
+		b = be.AppendUint64(b, uint64(h.End))
+		b = be.AppendUint64(b, uint64(h.Pos-h.Offset))
+		b = be.AppendUint16(b, uint16(len(h.Reason)))
+		b = append(b, h.Reason...)
+	}
 	return be.AppendUint32(b, castagnoli(b))
 }
 
@@ -75,124 +79,54 @@ func decodeManifest(b []byte) (m manifest, err error) {
 	if len(b) < 8 || be.Uint32(b) != manifestMagic {
 		return m, errors.New("it does not begin as a manifest")
 	}
-	if len(b) != manifestLen || be.Uint32(b[manifestLen-crcLen:]) != castagnoli(b[:manifestLen-crcLen]) {
-		// A newer version may be longer; without its checksum it is no proof.
-		if v := be.Uint16(b[4:]); v > manifestVersion && len(b) > manifestLen && be.Uint32(b[len(b)-crcLen:]) == castagnoli(b[:len(b)-crcLen]) {
-			return m, fmt.Errorf("%w: version %d, this program reads up to %d", ErrVersion, v, manifestVersion)
-		}
+	// A newer version may be different; without its checksum it is no proof.
+	n := len(b) - crcLen
+	if len(b) < manifestLen || be.Uint32(b[n:]) != castagnoli(b[:n]) {
 		return m, errors.New("its checksum does not match")
 	}
-	if v := be.Uint16(b[4:]); v != manifestVersion {
+	v := be.Uint16(b[4:])
+	switch {
+	case v == 0 || v > manifestVersion:
 		return m, fmt.Errorf("%w: version %d, this program reads up to %d", ErrVersion, v, manifestVersion)
+	case int64(be.Uint32(b[8:])) != int64(len(b)), v == 1 && len(b) != manifestLen:
+		return m, errors.New("it has not the length that it says")
 	}
 	m = manifest{
 		clean: be.Uint16(b[6:])&flagClean != 0, epoch: be.Uint32(b[12:]), store: be.Uint64(b[16:]), generation: be.Uint64(b[24:]),
 		start: int64(be.Uint64(b[32:])), synced: int64(be.Uint64(b[40:])),
 		highWater: int64(be.Uint64(b[48:])), created: int64(be.Uint64(b[56:])), maxFrame: int64(be.Uint64(b[64:])),
 	}
-	return m, nil
-}
-
-func manifestName(generation uint64) string {
-	return fmt.Sprintf("%s%0*d", manifestPrefix, digits, generation)
-}
-
-func segmentName(base int64) string { return fmt.Sprintf("%0*d%s", digits, base, segmentSuffix) }
-
-// parseNumber reads a number of exactly 20 digits.
-func parseNumber(s string) (int64, bool) {
-	if len(s) != digits || strings.Trim(s, "0123456789") != "" {
-		return 0, false
+	if v > 1 {
+		m.holes, err = decodeHoles(b[76:n], be.Uint32(b[72:]))
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	return n, err == nil
+	return m, err
 }
 
-func parseSegmentName(name string) (base int64, ok bool) {
-	s, ok := strings.CutSuffix(name, segmentSuffix)
-	if !ok {
-		return 0, false
-	}
-	return parseNumber(s)
-}
-
-func parseManifestName(name string) (generation uint64, ok bool) {
-	s, ok := strings.CutPrefix(name, manifestPrefix)
-	if !ok {
-		return 0, false
-	}
-	n, ok := parseNumber(s)
-	return uint64(n), ok
-}
-
-// isTemporary reports whether name is what a crash in this package leaves.
-func isTemporary(name string) bool {
-	s, ok := strings.CutSuffix(name, tmpSuffix)
-	if !ok {
-		return false
-	}
-	_, seg := parseSegmentName(s)
-	_, man := parseManifestName(s)
-	return seg || man || s == currentName
-}
-
-// listing is what the directory of a store holds.
-type listing struct {
-	manifests []uint64 // newest first
-	segments  []int64  // ascending
-	temporary []string
-	foreign   []string
-	current   bool
-}
-
-func list(fsys vfs.FS) (l listing, err error) {
-	names, err := fsys.List(".")
-	if err != nil {
-		return l, err
-	}
-	for _, name := range names {
-		if g, ok := parseManifestName(name); ok {
-			l.manifests = append(l.manifests, g)
-			continue
+// decodeHoles reads n holes, which ascend and fill b.
+func decodeHoles(b []byte, n uint32) (holes []Hole, err error) {
+	be := binary.BigEndian
+	wrong := errors.New("its list of holes is wrong")
+	for last := int64(0); n > 0; n-- {
+		if len(b) < holeLen || len(b) < holeLen+int(be.Uint16(b[24:])) {
+			return nil, wrong
 		}
-		if base, ok := parseSegmentName(name); ok {
-			l.segments = append(l.segments, base)
-			continue
+		pos, end, base := int64(be.Uint64(b)), int64(be.Uint64(b[8:])), int64(be.Uint64(b[16:]))
+		if pos < last || end <= pos || base < 0 || base > pos {
+			return nil, wrong
 		}
-		switch {
-		case isTemporary(name):
-			l.temporary = append(l.temporary, name)
-		case name == currentName:
-			l.current = true
-		case name != lockName && name != "lost+found": // the latter is in the root of ext file systems
-			l.foreign = append(l.foreign, name)
-		}
+		size := holeLen + int(be.Uint16(b[24:]))
+		holes = append(holes, newHole(pos, end, base, string(b[holeLen:size])))
+		b, last = b[size:], end
 	}
-	slices.SortFunc(l.manifests, func(a, b uint64) int { return cmp.Compare(b, a) })
-	slices.Sort(l.segments)
-	return l, nil
-}
-
-// check refuses a directory that is neither empty nor a store. With a
-// manifest it is a store, and other files in it are none of our business.
-func (l listing) check() error {
-	if len(l.manifests) > 0 {
-		return nil
+	if len(b) > 0 {
+		return nil, wrong
 	}
-	switch {
-	case len(l.foreign) > 0:
-		return fmt.Errorf("%w: there is no manifest, but %q and %d other entries; name an empty directory or an existing store",
-			ErrNotAStore, l.foreign[0], len(l.foreign)-1)
-	case l.current || len(l.segments) > 0:
-		return fmt.Errorf("%w: its manifests are missing, %d segments are there; restore the files %s*",
-			ErrNotAStore, len(l.segments), manifestPrefix)
-	}
-	return nil
+	return holes, nil
 }
 
 // loadManifest answers the manifest that CURRENT names, or the newest one that
-// can be read; why says what was wrong then.
-func loadManifest(fsys vfs.FS, l listing) (m manifest, why string, err error) {
+// can be read, and the name of its file; why says what was wrong then.
+func loadManifest(fsys vfs.FS, l listing) (m manifest, name, why string, err error) {
 	order := l.manifests
 	if l.current {
 		g, err := readCurrent(fsys)
@@ -204,7 +138,7 @@ func loadManifest(fsys vfs.FS, l listing) (m manifest, why string, err error) {
 		}
 	}
 	for _, g := range order {
-		name := manifestName(g)
+		name = manifestName(g)
 		b, rerr := readSmall(fsys, name)
 		if rerr == nil {
 			m, rerr = decodeManifest(b)
@@ -214,20 +148,20 @@ func loadManifest(fsys vfs.FS, l listing) (m manifest, why string, err error) {
 					// generations neither replace nor remove it.
 					m.generation = l.manifests[0] + 2
 				}
-				return m, why, nil
+				return m, name, why, nil
 			}
 			if rerr == nil {
 				rerr = fmt.Errorf("it holds generation %d", m.generation)
 			}
 		}
 		if errors.Is(rerr, ErrVersion) {
-			return m, "", fmt.Errorf("read %s: %w", name, rerr)
+			return m, name, "", fmt.Errorf("read %s: %w", name, rerr)
 		}
 		if why == "" {
 			why = "read " + name + ": " + rerr.Error()
 		}
 	}
-	return m, "", &CorruptError{Segment: manifestName(order[0]), Length: manifestLen, Reason: "no manifest can be read: " + why}
+	return m, "", "", &CorruptError{Segment: manifestName(order[0]), Length: manifestLen, Reason: "no manifest can be read: " + why}
 }
 
 func encodeCurrent(generation uint64) []byte {
@@ -248,8 +182,9 @@ func readCurrent(fsys vfs.FS) (uint64, error) {
 	return g, nil
 }
 
-// smallLimit bounds what is read of a file that should be small.
-const smallLimit = 4096
+// smallLimit bounds what is read of a file that should be small; the largest
+// manifest is smaller.
+const smallLimit = 1 << 20
 
 func readSmall(fsys vfs.FS, name string) (_ []byte, err error) {
 	f, err := fsys.OpenRead(name)
@@ -257,7 +192,11 @@ func readSmall(fsys vfs.FS, name string) (_ []byte, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	b := make([]byte, smallLimit)
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, min(size, smallLimit))
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err

@@ -21,8 +21,33 @@ type Options struct {
 	// MaxFrame is the largest payload in bytes that Append takes. Frames of
 	// an earlier, larger limit stay readable. Defaults to 8 MiB.
 	MaxFrame int
+	// Mapped writes through memory: what Append took is in the kernel when it
+	// returns, without a system call, and is synced behind the writer's back,
+	// a segment at a time. It is for callers that do not wait for Sync. Where
+	// the FS cannot map files, the log is written as without it.
+	Mapped bool
+	// OnCorruption says what becomes of damage that Open finds. Defaults to
+	// Refuse.
+	OnCorruption Policy
+	// From is asked once the manifest is read, and answers where replay is to
+	// begin: a position that the caller took at the beginning of a frame, or at
+	// the end of the log, and that was durable. An answer that is not from
+	// Start to Synced means Start, as does nil. Nothing before it is read.
+	From func(Known) int64
 	// Logger receives what recovery decides. Defaults to none.
 	Logger *slog.Logger
+}
+
+// Known is what Open knows of a store before it reads frames.
+type Known struct {
+	StoreID uint64
+	// Start is the position of the first frame that is kept; everything
+	// before Synced was durable when the manifest was written.
+	Start, Synced int64
+	// Clean: the log was closed in order.
+	Clean bool
+	// Bases are the positions at which segments begin, in order.
+	Bases []int64
 }
 
 const (
@@ -58,14 +83,15 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 // Open locks the store, or makes one in an empty directory, recovers it as the
-// package comment says, and calls replay for every frame in order. The payload
-// is valid only during the call, and the log is not served yet: what replay
-// has seen counts only if Open succeeds. An error of replay ends Open.
+// package comment says, and calls replay, which may be nil, for every frame in
+// order. The payload is valid only during the call, and the log is not served
+// yet: what replay has seen counts only if Open succeeds. An error of replay
+// ends Open.
 //
 // Errors match [vfs.ErrLocked] if somebody else has the store open,
 // [ErrNotAStore], [ErrCorrupt], [ErrVersion], [ErrFull], [vfs.ErrReadOnly], or
 // are those of the file system.
-func Open(opts Options, replay func(pos int64, k Kind, payload []byte) error) (_ *Log, _ Recovery, err error) {
+func Open(opts Options, replay func(Frame) error) (_ *Log, _ Recovery, err error) {
 	opts, err = opts.withDefaults()
 	if err != nil {
 		return nil, Recovery{}, fmt.Errorf("open log: %w", err)
@@ -93,7 +119,7 @@ func Open(opts Options, replay func(pos int64, k Kind, payload []byte) error) (_
 	return l, rec, nil
 }
 
-func openLocked(opts Options, lock io.Closer, replay func(int64, Kind, []byte) error) (_ *Log, rec Recovery, err error) {
+func openLocked(opts Options, lock io.Closer, replay func(Frame) error) (_ *Log, rec Recovery, err error) {
 	// Again: another process may have made the store, or closed it, since.
 	found, err := list(opts.FS)
 	if err == nil {
@@ -104,7 +130,7 @@ func openLocked(opts Options, lock io.Closer, replay func(int64, Kind, []byte) e
 	}
 	man, fallback := newManifest(time.Now()), ""
 	if len(found.manifests) > 0 {
-		if man, fallback, err = loadManifest(opts.FS, found); err != nil {
+		if man, _, fallback, err = loadManifest(opts.FS, found); err != nil {
 			return nil, rec, err
 		}
 	}
@@ -118,24 +144,44 @@ func openLocked(opts Options, lock io.Closer, replay func(int64, Kind, []byte) e
 		}
 	}
 	man.maxFrame = max(man.maxFrame, int64(opts.MaxFrame))
-	r := recovery{fs: opts.FS, logger: opts.Logger, man: man, maxFrame: man.maxFrame, replay: replay}
+	r := recovery{fs: opts.FS, logger: opts.Logger, policy: opts.OnCorruption, man: man, maxFrame: man.maxFrame, replay: replay}
 	r.report.Created = len(found.manifests) == 0
 	r.report.Clean = man.clean && fallback == ""
 	r.report.ManifestFallback = fallback != ""
 	r.man.clean = r.report.Clean
 	r.report.StoreID = man.store
-	err = r.openSegments(found.segments, fallback != "")
+	err = r.openSegments(found.segments, fallback != "", opts.FS.OpenReadWrite)
 	if err == nil {
-		err = r.run()
+		err = r.walk(r.from(opts.From))
 	}
-	if err != nil {
-		return nil, r.report, errors.Join(err, r.close())
+	if err == nil {
+		err = r.settle()
 	}
-	l, err := r.log(opts, lock)
+	var l *Log
+	if err == nil {
+		l, err = r.log(opts, lock)
+	}
 	if err != nil {
 		return nil, r.report, errors.Join(err, r.close())
 	}
 	return l, r.report, nil
+}
+
+// from is where the walk begins.
+func (r *recovery) from(ask func(Known) int64) int64 {
+	if ask == nil {
+		return r.man.start
+	}
+	k := Known{StoreID: r.man.store, Start: r.man.start, Synced: r.man.synced, Clean: r.man.clean}
+	for _, s := range r.segs {
+		k.Bases = append(k.Bases, s.base)
+	}
+	pos := ask(k)
+	// A short file in front of it is damage that a walk must see.
+	if pos < r.man.start || pos > r.man.synced || r.short >= 0 && r.short < pos {
+		return r.man.start
+	}
+	return pos
 }
 
 // log makes a writable log of what recovery left, and a manifest that says so
@@ -148,22 +194,29 @@ func (r *recovery) log(opts Options, lock io.Closer) (*Log, error) {
 		man.epoch++
 	}
 	man.synced = r.report.End
+	man.holes = r.holes
 	clock := newClock(man.highWater)
 	man.highWater = clock.now().UnixNano()
 	if err := writeManifest(opts.FS, &man); err != nil {
 		return nil, err
 	}
-	r.report.Epoch = man.epoch
-	l := &Log{opts: opts, lock: lock, store: man.store, man: man, clock: clock, next: r.report.End}
+	r.report.Epoch, r.report.Holes = man.epoch, r.holes
+	l := &Log{opts: opts, lock: lock, store: man.store, epoch: man.epoch, man: man, clock: clock, next: r.report.End}
 	l.start.Store(man.start)
 	l.flushed.Store(r.report.End)
 	l.synced.Store(r.report.End)
 	l.segs.Store(&r.segs)
+	l.holes.Store(&r.holes)
 	if n := len(r.segs); n > 0 {
 		// A tail that was cut off took its reservation along. Space that
 		// cannot be reserved is missed, and reported, when it is used.
 		l.base = r.segs[n-1].base
 		if err := r.segs[n-1].file.Allocate(opts.SegmentBytes); err != nil && !vfs.IsNoSpace(err) {
+			return nil, err
+		}
+	}
+	if opts.Mapped {
+		if err := l.startMapped(); err != nil {
 			return nil, err
 		}
 	}

@@ -13,7 +13,10 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
 )
 
-const childDir = "COMMITLOG_TEST_DIR"
+const (
+	childDir    = "COMMITLOG_TEST_DIR"
+	childMapped = "COMMITLOG_TEST_MAPPED"
+)
 
 // TestChild is the other process of TestOpen_AfterKill; alone it does nothing.
 func TestChild(t *testing.T) {
@@ -23,24 +26,31 @@ func TestChild(t *testing.T) {
 	}
 	dir, err := vfs.Dir(path, vfs.CreateMissing)
 	check(t, err)
-	l, got, _, err := open(dir, 4096)
+	mapped := os.Getenv(childMapped) != ""
+	l, got, _, err := openWith(commitlog.Options{FS: dir, SegmentBytes: 4096, Mapped: mapped})
 	check(t, err)
-	appendAll(t, l, len(got), len(got)+10, 100)
-	check(t, l.Flush())
+	appendAll(t, l, len(got), len(got)+40, 100)
+	if !mapped {
+		check(t, l.Flush())
+	}
 	fmt.Println("flushed")
 	_, _ = os.Stdin.Read(make([]byte, 1)) // until it is killed
 }
 
-// A process that is killed loses nothing that it flushed, and its lock.
+// A process that is killed loses nothing that it flushed, or appended to a
+// mapped log, and its lock.
 func TestOpen_AfterKill(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir()
 	dir, err := vfs.Dir(path, vfs.MustExist)
 	check(t, err)
 	defer func() { check(t, dir.Close()) }()
-	for round := range 5 {
+	for round := range 8 {
 		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestChild$")
 		child.Env = append(os.Environ(), childDir+"="+path)
+		if round%4 > 1 {
+			child.Env = append(child.Env, childMapped+"=1")
+		}
 		hold, err := child.StdinPipe()
 		check(t, err)
 		out, err := child.StdoutPipe()
@@ -57,7 +67,7 @@ func TestOpen_AfterKill(t *testing.T) {
 		_ = child.Wait() // it was killed
 		_ = hold.Close()
 		l, got, rec := mustOpen(t, dir, 4096)
-		if len(got) != 10*(round+1) || rec.Clean || rec.TruncatedBytes != 0 {
+		if len(got) != 40*(round+1) || rec.Clean || rec.TruncatedBytes != 0 {
 			t.Fatalf("round %d: %d records, %+v", round, len(got), rec)
 		}
 		for i, r := range got {

@@ -2,8 +2,6 @@ package commitlog
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"sort"
 
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
@@ -26,21 +24,11 @@ func segmentAt(segs []*segment, pos int64) int {
 func createSegment(fsys vfs.FS, base, size int64) (_ *segment, err error) {
 	name := segmentName(base)
 	tmp := name + tmpSuffix
-	if err := fsys.Remove(tmp); err != nil && !vfs.IsNotExist(err) {
-		return nil, err
-	}
-	f, err := fsys.Create(tmp)
+	f, err := createEmpty(fsys, tmp, size)
 	if err != nil {
 		return nil, err
 	}
-	if err = f.Allocate(size); err == nil {
-		if err = asSync(f.Sync()); err == nil {
-			err = fsys.Rename(tmp, name)
-		}
-	}
-	if err != nil {
-		// The space matters when there is none; the name is removed by the
-		// next attempt or the next Open otherwise.
+	if err = fsys.Rename(tmp, name); err != nil {
 		return nil, errors.Join(err, f.Close(), fsys.Remove(tmp))
 	}
 	if err = asSync(fsys.SyncDir(".")); err != nil {
@@ -49,36 +37,22 @@ func createSegment(fsys vfs.FS, base, size int64) (_ *segment, err error) {
 	return &segment{base: base, name: name, file: f}, nil
 }
 
-// window reads a file forward through one buffer.
-type window struct {
-	file vfs.File
-	size int64
-	off  int64 // of b[0]
-	b    []byte
-}
-
-// windowSize is how much is read at once: large enough to keep a disk busy,
-// small enough for a phone.
-const windowSize = 256 << 10
-
-// peek answers the n bytes at off, which lie within size. They are valid until
-// the next call.
-func (w *window) peek(off int64, n int) ([]byte, error) {
-	if off >= w.off && off+int64(n) <= w.off+int64(len(w.b)) {
-		return w.b[off-w.off:][:n], nil
+// createEmpty makes a file of size zeros, durable but for its name.
+func createEmpty(fsys vfs.FS, name string, size int64) (vfs.File, error) {
+	if err := fsys.Remove(name); err != nil && !vfs.IsNotExist(err) {
+		return nil, err
 	}
-	want := int(min(int64(max(n, windowSize)), w.size-off))
-	if cap(w.b) < want {
-		w.b = make([]byte, want)
+	f, err := fsys.Create(name)
+	if err != nil {
+		return nil, err
 	}
-	w.b = w.b[:want]
-	w.off = off
-	if got, err := w.file.ReadAt(w.b, off); got < want {
-		w.b = w.b[:0]
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("read %d bytes at %d: %w", want, off, err)
+	if err = f.Allocate(size); err == nil {
+		err = asSync(f.Sync())
 	}
-	return w.b[:n], nil
+	if err != nil {
+		// The space matters when there is none; the name is removed by the
+		// next attempt or the next Open otherwise.
+		return nil, errors.Join(err, f.Close(), fsys.Remove(name))
+	}
+	return f, nil
 }
