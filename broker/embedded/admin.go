@@ -87,8 +87,8 @@ func (j *topicJob) stage(w *writer) {
 		j.err = driver.Errorf(driver.NotFound, "", "there is no such topic")
 	case j.remove:
 		j.frame = &frame{
-			fact:    fact{kind: record.TopicDeleted, topic: record.Topic{Name: j.info.Name}},
-			payload: record.AppendName(nil, j.info.Name),
+			fact: fact{kind: record.TopicDeleted, ctl: &control{topic: record.Topic{Name: j.info.Name}}},
+			head: record.AppendName(nil, j.info.Name),
 		}
 		if w.control(j.frame) {
 			*t = topicPlan{}

@@ -1,11 +1,7 @@
 package embedded
 
 import (
-	"container/heap"
 	"context"
-	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -13,9 +9,9 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded/internal/halves"
 )
 
-// checkGrowth bounds the pause between two checks of one half message, in
-// multiples of Config.CheckEvery.
-const checkGrowth = 16
+// checkBatch is how many due checks are made ready at a time, so that the
+// writer, which schedules new ones, does not wait long.
+const checkBatch = 1024
 
 // checks asks producer groups for the decisions they owe. How often a half
 // message was asked for is kept in memory: a restart begins to count anew,
@@ -25,6 +21,7 @@ const checkGrowth = 16
 type checks struct {
 	e    *engine
 	wake chan struct{} // buffer 1: look at the timer again
+	due  []check       // scratch of run
 
 	mu     sync.Mutex
 	timed  checkHeap // waits for its time
@@ -33,27 +30,26 @@ type checks struct {
 
 // check is one half message that is to be asked for.
 type check struct {
-	id    halves.ID
-	pos   int64
-	count int   // undecided answers so far
 	dueMs int64 // broker time
+	pos   int64
+	count int // undecided answers so far
 }
 
 // producerGroup is the members that answer for a group, and what waits for one.
+// As long as checks wait, no member has room.
 type producerGroup struct {
+	name    string
 	members []*checker
 	turn    int
-	ready   []*check // due, in order; without members they stay here
+	ready   checkQueue // due, in order; without members they stay here
+	// purgeAt is the length at which ready, without members, is searched for
+	// what was decided meanwhile.
+	purgeAt int
 }
 
-// checker is one call of Checks.
-type checker struct {
-	ctx      context.Context //nolint:containedctx // the service's own root; of the call, for the CheckFunc
-	parallel int
-	f        driver.CheckFunc
-	running  int            // guarded by checks.mu
-	wg       sync.WaitGroup // running CheckFuncs
-}
+// leastPurge is the least length at which the ready checks of a group without
+// members are searched.
+const leastPurge = 1024
 
 func newChecks(e *engine) *checks {
 	return &checks{e: e, wake: make(chan struct{}, 1), groups: map[string]*producerGroup{}}
@@ -61,20 +57,16 @@ func newChecks(e *engine) *checks {
 
 // add schedules the first check of a new half message.
 func (c *checks) add(h halves.Half) {
-	c.schedule(&check{id: h.ID, pos: h.Pos, dueMs: h.StoredMs + ceilDuration(c.e.cfg.CheckAfter)})
-}
-
-func ceilDuration(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }
-
-func (c *checks) schedule(k *check) {
+	k := check{pos: h.Pos, dueMs: h.StoredMs + ceilDuration(c.e.cfg.CheckAfter)}
 	c.mu.Lock()
-	heap.Push(&c.timed, k)
-	first := c.timed[0] == k
+	first := c.timed.push(k)
 	c.mu.Unlock()
 	if first {
 		c.notify()
 	}
 }
+
+func ceilDuration(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }
 
 func (c *checks) notify() {
 	select {
@@ -104,44 +96,85 @@ func (c *checks) run() {
 
 // advance makes what is due ready and tells how long the next one waits.
 func (c *checks) advance() (wait time.Duration, more bool) {
-	now := c.e.nowMs()
+	for {
+		now := c.e.nowMs()
+		c.mu.Lock()
+		c.due = c.timed.take(now, checkBatch, c.due[:0])
+		next, more := c.timed.head()
+		c.mu.Unlock()
+		if len(c.due) > 0 {
+			c.makeReady(c.due)
+		}
+		if len(c.due) < checkBatch {
+			return c.e.until(next.dueMs), more
+		}
+	}
+}
+
+// makeReady gives due checks to their groups. Those of half messages that were
+// decided meanwhile, which is the rule, are dropped.
+func (c *checks) makeReady(due []check) {
+	c.e.st.mu.RLock()
+	defer c.e.st.mu.RUnlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.timed) > 0 && c.timed[0].dueMs <= now {
-		k := heap.Pop(&c.timed).(*check)
-		g := c.group(k.id.Group)
-		g.ready = append(g.ready, k)
-		c.dispatch(g)
+	var g *producerGroup
+	for _, k := range due {
+		h, ok := c.e.st.halves.At(k.pos)
+		if !ok || h.State != halves.Open {
+			continue
+		}
+		if g == nil || g.name != h.Group {
+			c.dispatch(g, nil)
+			g = c.group(h.Group)
+		}
+		g.ready.push(k)
+		c.purge(g)
 	}
-	if len(c.timed) == 0 {
-		return 0, false
+	c.dispatch(g, nil)
+}
+
+// purge drops decided half messages of a group that nobody answers for, before
+// they become many. state.mu and mu are held.
+func (c *checks) purge(g *producerGroup) {
+	if len(g.members) > 0 || g.ready.len() < max(g.purgeAt, leastPurge) {
+		return
 	}
-	return c.e.until(c.timed[0].dueMs), true
+	g.ready.keep(func(k check) bool {
+		_, open := c.e.st.halves.At(k.pos)
+		return open
+	})
+	g.purgeAt = 2 * g.ready.len()
 }
 
 // group answers a producer group. mu is held.
 func (c *checks) group(name string) *producerGroup {
 	g := c.groups[name]
 	if g == nil {
-		g = &producerGroup{}
+		g = &producerGroup{name: name}
 		c.groups[name] = g
 	}
 	return g
 }
 
-// dispatch gives ready checks to members that have room, in turn. mu is held.
-func (c *checks) dispatch(g *producerGroup) {
-	for len(g.ready) > 0 {
+// dispatch gives ready checks to members that have room, in turn. Each gets a
+// goroutine, but for the first that falls to mine, which is answered. g may be
+// nil, for no checks, and mine, for nobody. mu is held.
+func (c *checks) dispatch(g *producerGroup, mine *checker) (next check, ok bool) {
+	for g != nil && g.ready.len() > 0 {
 		m := g.next()
 		if m == nil {
-			return
+			break
 		}
-		k := g.ready[0]
-		g.ready = g.ready[1:]
+		k := g.ready.pop()
 		m.running++
-		m.wg.Go(func() { c.ask(g, m, k) })
+		if m == mine && !ok {
+			next, ok = k, true
+			continue
+		}
+		m.wg.Go(func() { c.work(g, m, k) })
 	}
-	g.ready = nil
+	return next, ok
 }
 
 // next is the next member in turn that has room.
@@ -156,140 +189,27 @@ func (g *producerGroup) next() *checker {
 	return nil
 }
 
-// ask is one check-back, in a goroutine of its member.
-func (c *checks) ask(g *producerGroup, m *checker, k *check) {
-	again := c.answer(m, k)
+// done notes what became of the check k that m was asked for, and answers the
+// next one for it.
+func (c *checks) done(g *producerGroup, m *checker, k check, f fate) (next check, ok bool) {
+	first := false
 	c.mu.Lock()
 	m.running--
-	if again {
-		// The member left before it answered: the next one is asked at once.
+	switch f {
+	case askLater:
+		first = c.timed.push(k)
+	case askAgain:
 		// The group may have been dropped with its last member.
-		g = c.group(k.id.Group)
-		g.ready = append([]*check{k}, g.ready...)
+		g = c.group(g.name)
+		g.ready.pushFront(k)
+	case asked:
 	}
-	c.dispatch(g)
+	next, ok = c.dispatch(g, m)
 	c.mu.Unlock()
-}
-
-// answer asks and obeys. It reports whether k is still to be asked for now.
-func (c *checks) answer(m *checker, k *check) (again bool) {
-	c.e.st.mu.RLock()
-	h := c.e.st.halves.Get(k.id)
-	c.e.st.mu.RUnlock()
-	if h.State != halves.Open || h.Pos != k.pos {
-		return false
+	if first {
+		c.notify()
 	}
-	d, err := c.e.halfDelivery(k.pos)
-	if err != nil {
-		c.e.cfg.Logger.Error("a half message cannot be read", slog.String("transaction", k.id.Tx), slog.Any("error", err))
-		return false // it stays undecided; the next start tries again
-	}
-	half := driver.Half{TxID: k.id.Tx, Group: k.id.Group, Handle: c.e.handle(k.pos)}
-	switch decision := c.call(m, half, d, k.count+1); decision {
-	case driver.Commit, driver.Rollback:
-		c.decide(k, decision)
-	default:
-		if m.ctx.Err() != nil {
-			return true // an answer in a hurry is no answer
-		}
-		k.count++
-		c.later(k)
-	}
-	return false
-}
-
-// call runs the user's function; a panic is an undecided answer.
-func (c *checks) call(m *checker, h driver.Half, d *driver.Delivery, n int) (decision driver.Decision) {
-	defer func() {
-		if p := recover(); p != nil {
-			decision = driver.Undecided
-			c.e.cfg.Logger.Error("a check-back has panicked", slog.String("transaction", h.TxID), slog.String("group", h.Group),
-				slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
-		}
-	}()
-	return m.f(m.ctx, h, d, n)
-}
-
-// decide stores the decision of a check. The sender may have decided meanwhile;
-// then the first decision counts.
-func (c *checks) decide(k *check, d driver.Decision) {
-	err := c.e.resolve(context.WithoutCancel(c.e.root), nil, k.id, k.pos, d)
-	switch {
-	case err == nil:
-	case err.Code == driver.FailedPrecondition:
-		c.e.cfg.Logger.Warn("a check-back contradicts an earlier decision, which stays",
-			slog.String("transaction", k.id.Tx), slog.String("group", k.id.Group), slog.String("answer", d.String()))
-	case err.Code == driver.Closed, c.e.health() != nil:
-	default:
-		c.e.cfg.Logger.Warn("the decision of a check-back was not stored, asking again",
-			slog.String("transaction", k.id.Tx), slog.Any("error", err))
-		c.later(k)
-	}
-}
-
-// later schedules the next check, or parks what was asked for often enough.
-func (c *checks) later(k *check) {
-	if k.count < c.e.cfg.CheckMax {
-		growth := int64(1) << min(max(k.count-1, 0), 8)
-		k.dueMs = c.e.nowMs() + ceilDuration(c.e.cfg.CheckEvery)*min(growth, checkGrowth)
-		c.schedule(k)
-		return
-	}
-	j := &parkJob{id: k.id, checks: k.count}
-	err := c.e.w.do(context.WithoutCancel(c.e.root), nil, j, 0)
-	if err == nil && j.frame != nil {
-		err = j.frame.err
-	}
-	switch {
-	case err == nil && j.frame != nil:
-		c.e.cfg.Logger.Error("a half message stayed undecided and is parked until somebody decides it",
-			slog.String("transaction", k.id.Tx), slog.String("group", k.id.Group), slog.Int("checks", k.count))
-	case err != nil && err.Retryable:
-		k.dueMs = c.e.nowMs() + ceilDuration(c.e.cfg.CheckEvery)
-		c.schedule(k)
-	}
-}
-
-// Checks answers check-backs until ctx ends; see [driver.Transactor].
-func (t transactor) Checks(ctx context.Context, group string, parallel int, f driver.CheckFunc) error {
-	op := "answer check-backs of group " + group
-	err := driver.ValidGroup(group)
-	switch {
-	case err != nil:
-		return driver.Errorf(driver.InvalidArgument, op, "%w", err)
-	case parallel < 1:
-		return driver.Errorf(driver.InvalidArgument, op, "parallel is %d, it takes 1 and more", parallel)
-	case f == nil:
-		return driver.Errorf(driver.InvalidArgument, op, "there is no function to call")
-	}
-	e, failure := t.c.use(ctx, op)
-	if failure != nil {
-		if failure.Code == driver.Canceled || failure.Code == driver.Timeout {
-			return nil // ctx has ended, which is how Checks ends
-		}
-		return failure
-	}
-	if !t.c.begin() {
-		return closedError(op)
-	}
-	defer t.c.calls.Done()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	m := &checker{ctx: ctx, parallel: parallel, f: f}
-	e.checks.join(group, m)
-	closed := false
-	select {
-	case <-ctx.Done():
-	case <-t.c.done:
-		closed = true
-		cancel()
-	}
-	e.checks.leave(group, m)
-	m.wg.Wait()
-	if closed {
-		return closedError(op)
-	}
-	return nil
+	return next, ok
 }
 
 func (c *checks) join(group string, m *checker) {
@@ -297,7 +217,7 @@ func (c *checks) join(group string, m *checker) {
 	defer c.mu.Unlock()
 	g := c.group(group)
 	g.members = append(g.members, m)
-	c.dispatch(g)
+	c.dispatch(g, nil)
 }
 
 // leave takes m out; it gets no more checks.
@@ -311,29 +231,18 @@ func (c *checks) leave(group string, m *checker) {
 			break
 		}
 	}
-	if len(g.members) == 0 && len(g.ready) == 0 {
+	if len(g.members) == 0 && g.ready.len() == 0 {
 		delete(c.groups, group)
 		return
 	}
-	c.dispatch(g)
+	c.dispatch(g, nil)
 }
 
-// checkHeap orders checks by their time.
-type checkHeap []*check
-
-func (h checkHeap) Len() int { return len(h) }
-func (h checkHeap) Less(i, j int) bool {
-	if h[i].dueMs != h[j].dueMs {
-		return h[i].dueMs < h[j].dueMs
-	}
-	return h[i].pos < h[j].pos
-}
-func (h checkHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *checkHeap) Push(x any)   { *h = append(*h, x.(*check)) }
-func (h *checkHeap) Pop() any {
-	last := len(*h) - 1
-	k := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return k
+// checker is one call of Checks.
+type checker struct {
+	ctx      context.Context //nolint:containedctx // the service's own root; of the call, for the CheckFunc
+	parallel int
+	f        driver.CheckFunc
+	running  int            // guarded by checks.mu
+	wg       sync.WaitGroup // its goroutines
 }

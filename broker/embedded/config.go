@@ -44,6 +44,53 @@ func (s Sync) String() string {
 	}
 }
 
+// OnCorruption is what a broker does about stored bytes that have changed.
+type OnCorruption uint8
+
+const (
+	// Refuse: a damaged store does not open, and a lane does not get past a
+	// message whose bytes are found to have changed: its Fetch answers
+	// [driver.Corrupt] until somebody decides.
+	Refuse OnCorruption = iota
+	// Quarantine: the store opens and serves everything else. The damaged
+	// range stays where it is, is never used again, is listed by
+	// [Broker.Stats], and every group hears of what it lost by a
+	// [driver.GapError].
+	Quarantine
+)
+
+// String returns "refuse" or "quarantine".
+func (c OnCorruption) String() string {
+	if c == Quarantine {
+		return "quarantine"
+	}
+	return "refuse"
+}
+
+// Retention says when messages are removed, whether they were consumed or not.
+// A group that has not come to them hears of it by a [driver.GapError].
+// Messages go by whole files of the log, of Config.SegmentBytes, the oldest
+// first; the file that is written to stays. A file that holds a message which
+// is not due yet, or an undecided half message, stays as well, and so does
+// everything behind it.
+type Retention struct {
+	// Age is how long a message is kept at least. Defaults to 72 hours, as in
+	// RocketMQ; below zero there is no limit.
+	Age time.Duration
+	// Bytes is the size of the log beyond which the oldest messages go, however
+	// young. Defaults to 0, no limit.
+	Bytes int64
+	// PerPass is how many files one pass removes at most; there is a pass every
+	// ten seconds. It keeps a clock that jumps from emptying the store at once.
+	// Defaults to 10, as in RocketMQ.
+	PerPass int
+}
+
+const (
+	defaultRetention = 72 * time.Hour
+	defaultPerPass   = 10
+)
+
 // Config configures a [Broker]. The zero value is usable.
 type Config struct {
 	// Dir is the directory of the store, for [Module] only; [Open] has an
@@ -77,9 +124,15 @@ type Config struct {
 	// CheckMax is the number of undecided answers after which a half message
 	// is parked. Defaults to 15.
 	CheckMax int
-	// SegmentBytes is the size of the files of the log, at least 1 MiB above
+	// SegmentBytes is the size of the files of the log, at least 64 KiB above
 	// the largest message. Defaults to 64 MiB, in memory to 16 MiB.
 	SegmentBytes int64
+	// OnCorruption says what to do about stored bytes that have changed.
+	// Defaults to Refuse.
+	OnCorruption OnCorruption
+	// Retention says when stored messages are removed. Its zero value keeps
+	// them for 72 hours.
+	Retention Retention
 	// Logger receives lifecycle and degradation events. Defaults to none.
 	Logger *slog.Logger
 }
@@ -90,7 +143,8 @@ const (
 	maxFrame     = 8 << 20
 	memSegment   = 16 << 20
 	diskSegment  = 64 << 20
-	minimumSlack = 1 << 20
+	maxSegment   = 1 << 30
+	minimumSlack = 64 << 10
 )
 
 // withDefaults fills in what is not set.
@@ -106,6 +160,8 @@ func (c Config) withDefaults(memory bool) Config {
 		fill(&c.SegmentBytes, memSegment)
 	}
 	fill(&c.SegmentBytes, diskSegment)
+	fill(&c.Retention.Age, defaultRetention)
+	fill(&c.Retention.PerPass, defaultPerPass)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -134,7 +190,11 @@ func (c Config) validate() error {
 	bad(c.CheckAfter < 0, "CheckAfter is %v, it takes more than 0", c.CheckAfter)
 	bad(c.CheckEvery < 0, "CheckEvery is %v, it takes more than 0", c.CheckEvery)
 	bad(c.CheckMax < 1, "CheckMax is %d, it takes 1 and more", c.CheckMax)
+	bad(c.OnCorruption > Quarantine, "OnCorruption is %d, it takes Refuse or Quarantine", c.OnCorruption)
+	bad(c.Retention.Bytes < 0, "Retention.Bytes is %d, it takes 0 and more", c.Retention.Bytes)
+	bad(c.Retention.PerPass < 1, "Retention.PerPass is %d, it takes 1 and more", c.Retention.PerPass)
 	least := int64(c.MaxBody + minimumSlack)
+	bad(c.SegmentBytes > maxSegment, "SegmentBytes is %d, at most %d are allowed", c.SegmentBytes, int64(maxSegment))
 	bad(c.SegmentBytes < least, "SegmentBytes is %d, with MaxBody %d it takes %d and more", c.SegmentBytes, c.MaxBody, least)
 	return errors.Join(errs...)
 }

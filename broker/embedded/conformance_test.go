@@ -97,12 +97,27 @@ func TestConformance_Memory(t *testing.T) {
 // TestConformance_Disk runs it in real time on a real directory. A crash is a
 // kill: the next broker opens a copy of the files as they are at that moment.
 func TestConformance_Disk(t *testing.T) {
+	t.Parallel()
+	disk(t, embedded.SyncAlways).RequireComplete(t)
+}
+
+// TestConformance_DiskMapped is the same where the log is written through
+// memory. What needs a promise against power cuts is left out by the suite.
+func TestConformance_DiskMapped(t *testing.T) {
+	t.Parallel()
+	disk(t, embedded.SyncNever)
+}
+
+func disk(t *testing.T, mode embedded.Sync) *drivertest.Report {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("takes seconds of real time")
 	}
-	t.Parallel()
-	cfg := embedded.Config{RevokeTimeout: time.Second, CheckAfter: 300 * time.Millisecond, CheckEvery: 300 * time.Millisecond, CheckMax: 3}
-	drivertest.Run(t, drivertest.Harness{
+	cfg := embedded.Config{
+		Sync: mode, SegmentBytes: 8 << 20,
+		RevokeTimeout: time.Second, CheckAfter: 300 * time.Millisecond, CheckEvery: 300 * time.Millisecond, CheckMax: 3,
+	}
+	return drivertest.Run(t, drivertest.Harness{
 		Limits: drivertest.Limits{
 			RevokeTimeout: cfg.RevokeTimeout, CheckAfter: cfg.CheckAfter, CheckEvery: cfg.CheckEvery,
 			CheckMax: cfg.CheckMax, CheckGap: 16 * cfg.CheckEvery,
@@ -122,5 +137,5 @@ func TestConformance_Disk(t *testing.T) {
 				dir = copied
 			})
 		},
-	}).RequireComplete(t)
+	})
 }

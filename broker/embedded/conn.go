@@ -59,10 +59,11 @@ func (c *conn) Send(ctx context.Context, req driver.SendRequest) []driver.SendRe
 	if len(req.Messages) == 0 {
 		return nil
 	}
-	e, err := c.use(ctx, "send to "+topicOf(req.Messages[0]))
+	e, err := c.use(ctx, "")
 	if err == nil {
 		return e.send(ctx, c.done, req)
 	}
+	err = withOp(err, "send to "+topicOf(req.Messages[0]))
 	results := make([]driver.SendResult, len(req.Messages))
 	for i, m := range req.Messages {
 		results[i].Err = err

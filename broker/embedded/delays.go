@@ -6,8 +6,9 @@ import (
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
-	"github.com/sluicemq/sluice/broker/embedded/internal/delay"
+	"github.com/sluicemq/sluice/broker/embedded/internal/duetime"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
 // fireBatch is how many due messages are moved by one job.
@@ -18,9 +19,17 @@ const fireBatch = 256
 type delays struct {
 	e    *engine
 	wake chan struct{} // buffer 1: a message comes before all others
+
+	// What follows belongs to the goroutine of the service.
+	items []duetime.Item
+	job   fireJob
+	size  int    // of the last payload, a guess for the next one
+	topic string // of the last message
 }
 
-func newDelays(e *engine) *delays { return &delays{e: e, wake: make(chan struct{}, 1)} }
+func newDelays(e *engine) *delays {
+	return &delays{e: e, wake: make(chan struct{}, 1), size: sizeUnknown}
+}
 
 // notify says that the first due time may have changed.
 func (d *delays) notify() {
@@ -57,79 +66,139 @@ func (d *delays) run() {
 }
 
 // due answers what is due, else how long the next one waits, if there is any.
-func (d *delays) due() (due []delay.Item, wait time.Duration, more bool) {
-	d.e.st.mu.Lock()
-	defer d.e.st.mu.Unlock()
-	due = d.e.st.delays.Due(d.e.nowMs(), fireBatch, nil)
-	head, more := d.e.st.delays.Head()
-	return due, d.e.until(head.DueMs), more
+func (d *delays) due() (due []duetime.Item, wait time.Duration, more bool) {
+	st := d.e.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	d.items = st.delays.Take(d.e.nowMs(), fireBatch, d.items[:0])
+	head, more := st.delays.Head()
+	return d.items, d.e.until(head.DueMs), more
 }
 
 // fire moves due messages; it reports false if it should be tried again later.
-func (d *delays) fire(due []delay.Item) bool {
-	j := &fireJob{}
+// What is taken counts as waiting until the visible copy is applied.
+func (d *delays) fire(due []duetime.Item) bool {
+	j := &d.job
+	j.reset()
 	size := 0
 	for _, it := range due {
-		f, err := d.e.fired(it)
-		if err != nil {
+		f := j.next()
+		if err := d.encode(j, f, it); err != nil {
 			// A damaged message must not hold up the others: it is reported,
 			// stays in the log, and is tried again after the next start.
 			d.e.cfg.Logger.Error("a delayed message cannot be read", slog.Int64("position", it.Pos), slog.Any("error", err))
-			d.e.st.mu.Lock()
-			d.e.st.delays.Done(it.Pos)
-			d.e.st.mu.Unlock()
+			d.e.count.unread(err)
+			j.frames = j.frames[:len(j.frames)-1]
 			continue
 		}
-		size += len(f.payload)
-		j.frames = append(j.frames, f)
+		size += f.size()
 	}
 	err := d.e.w.do(context.WithoutCancel(d.e.root), nil, j, size)
 	if err == nil {
 		err = j.err
 	}
-	if err != nil && err.Code == driver.ResourceExhausted {
+	if err == nil {
+		return true
+	}
+	d.e.st.mu.Lock()
+	d.e.st.delays.Back(j.left(due))
+	d.e.st.mu.Unlock()
+	if err.Code == driver.ResourceExhausted {
 		d.e.cfg.Logger.Warn("due messages were not moved, trying again", slog.Any("error", err))
 	}
-	return err == nil
+	return false
 }
 
-// fired encodes the visible copy of a delayed message. The copy names the
+// encode makes f the visible copy of a delayed message: the same bytes, and the
 // position of the waiting one, so a replay knows that it is done with.
-func (e *engine) fired(it delay.Item) (*frame, error) {
-	s, _, _, err := e.read(it.Pos, sizeUnknown)
+func (d *delays) encode(j *fireJob, f *frame, it duetime.Item) error {
+	kind, b, err := d.e.log.ReadSized(it.Pos, d.size, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	o := outgoingOf(s)
-	o.stored.PreparedTransactionOffset = it.Pos
-	payload, err := o.payload()
+	d.size = len(b)
+	if record.Kind(kind) != record.Delayed {
+		return errNotMessage
+	}
+	if _, b, err = record.SplitDue(b); err != nil {
+		return err
+	}
+	v, _, err := message.DecodeView(b)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &frame{payload: payload, fact: fact{kind: record.Fired, msg: messageFact{
-		topic: s.Topic, queue: int(s.QueueID), tag: o.tag, id: o.id, keys: o.keys, ref: it.Pos,
-	}}}, nil
+	message.PatchPrepared(b, it.Pos)
+	f.head = b
+	f.fact.kind = record.Fired
+	f.fact.msg = messageFact{queue: int(v.QueueID), ref: it.Pos, topicID: it.Topic}
+	j.out.copyFact(f, d.name(v.TopicBytes), v.PropertyBytes)
+	return nil
+}
+
+// name is the text of a topic, of which neighbours mostly have the same.
+func (d *delays) name(b []byte) string {
+	if string(b) != d.topic {
+		d.topic = string(b)
+	}
+	return d.topic
 }
 
 // fireJob appends the visible copies of due messages.
 type fireJob struct {
-	frames []*frame
+	slab   []frame
+	frames []*frame // nil for what is not to be moved after all
+	out    outgoing
 	err    *driver.Error
+}
+
+func (j *fireJob) reset() {
+	if j.slab == nil {
+		j.slab = make([]frame, fireBatch)
+	}
+	clear(j.slab)
+	j.out.reset()
+	j.frames, j.err = j.frames[:0], nil
+}
+
+// next is the frame for one more message.
+func (j *fireJob) next() *frame {
+	f := &j.slab[len(j.frames)]
+	*f = frame{}
+	j.frames = append(j.frames, f)
+	return f
+}
+
+// left answers what was taken and is still to be moved.
+func (j *fireJob) left(due []duetime.Item) []duetime.Item {
+	var left []duetime.Item
+	for _, f := range j.frames {
+		if f == nil || f.err == nil && f.fact.pos > 0 {
+			continue
+		}
+		for _, it := range due {
+			if it.Pos == f.fact.msg.ref {
+				left = append(left, it)
+			}
+		}
+	}
+	return left
 }
 
 func (j *fireJob) stage(w *writer) {
 	for i, f := range j.frames {
 		m := &f.fact.msg
-		w.st.mu.RLock()
-		waits := w.st.delays.Waits(m.ref)
-		w.st.mu.RUnlock()
 		t := w.plan.topic(m.topic)
-		if !waits || w.fired[m.ref] || m.queue >= len(t.next) {
-			j.frames[i] = nil // fired before, or its topic was deleted
+		if t.t == nil || t.t.id() != m.topicID || m.queue >= len(t.next) || w.fired[m.ref] {
+			w.st.mu.Lock()
+			w.st.delays.Done(m.ref) // its topic was deleted
+			w.st.mu.Unlock()
+			j.frames[i] = nil
 			continue
 		}
-		w.fired[m.ref] = true
 		w.appendMessage(f, t, m.queue)
+		if f.err == nil {
+			w.fired[m.ref] = true
+		}
 	}
 }
 

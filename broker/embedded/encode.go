@@ -1,10 +1,10 @@
 package embedded
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -35,16 +35,6 @@ func reserved(name string) bool {
 	return false
 }
 
-// outgoing is a message on its way into the log.
-type outgoing struct {
-	stored message.Stored
-	id     string
-	keys   []string
-	tag    int32
-	// due is when it becomes visible, in milliseconds; 0 for now.
-	due int64
-}
-
 // checkMessage refuses what cannot be stored.
 func (e *engine) checkMessage(m *driver.Message) error {
 	if err := m.Check(); err != nil {
@@ -66,31 +56,113 @@ func (e *engine) checkMessage(m *driver.Message) error {
 	return nil
 }
 
-// newOutgoing converts m, which checkMessage accepted; id is its unique id.
-func newOutgoing(m *driver.Message, id string, now time.Time) outgoing {
+// outgoing is where frames of messages are encoded: bytes and hashes that
+// belong together, so that a call needs few pieces of memory.
+type outgoing struct {
+	b      []byte
+	hashes []uint64
+}
+
+// reset makes o ready for another call.
+func (o *outgoing) reset() { o.b, o.hashes = o.b[:0], o.hashes[:0] }
+
+// encode makes f the frame of m, which checkMessage accepted; id is its unique
+// id, extra are properties of the broker in their encoded form. The body is not
+// copied.
+func (o *outgoing) encode(f *frame, m *driver.Message, id, extra []byte, now time.Time) error {
 	born := m.BornAt
 	if born.IsZero() {
 		born = now
 	}
-	o := outgoing{id: id, keys: slices.Clone(m.Keys)}
-	b := make([]byte, 0, 64+len(id))
-	b = message.AppendProperty(b, message.Keys, message.JoinKeys(m.Keys))
-	b = message.AppendProperty(b, message.Tags, m.Tag)
-	b = message.AppendProperty(b, message.UniqKey, id)
-	b = message.AppendProperty(b, message.ShardingKey, m.OrderingKey)
-	if ms := ceilMs(m.DeliverAt); !m.DeliverAt.IsZero() && ms > now.UnixMilli() {
-		o.due = ms
-		b = message.AppendProperty(b, message.TimerDeliverMs, strconv.FormatInt(ms, 10))
+	s := message.Stored{
+		Topic: m.Topic, BornTimestamp: born.UnixMilli(), BornHost: storeHost(), StoreHost: storeHost(), Body: m.Body,
 	}
-	b = message.AppendProperties(b, m.Properties)
+	mf := &f.fact.msg
+	if !m.DeliverAt.IsZero() {
+		if ms := ceilMs(m.DeliverAt); ms > now.UnixMilli() {
+			mf.due = ms
+		}
+	}
+	mf.topic = m.Topic
 	if m.Tag != "" {
-		o.tag = message.TagCode(m.Tag)
+		mf.tag = message.TagCode(m.Tag)
 	}
-	o.stored = message.Stored{
-		Topic: m.Topic, BornTimestamp: born.UnixMilli(), BornHost: storeHost(), StoreHost: storeHost(),
-		Body: m.Body, Properties: string(b),
+	from := len(o.hashes)
+	o.hashes = append(o.hashes, keyHash(byID, m.Topic, id))
+	for _, k := range m.Keys {
+		o.hashes = append(o.hashes, keyHash(byKey, m.Topic, k))
 	}
-	return o
+	mf.hashes = o.hashes[from:len(o.hashes):len(o.hashes)]
+	return o.around(f, &s, func(b []byte) []byte {
+		b = appendKeys(b, m.Keys)
+		b = message.AppendProperty(b, message.Tags, m.Tag)
+		b = append(b, message.UniqKey+"\x01"...)
+		b = append(append(b, id...), '\x02')
+		b = message.AppendProperty(b, message.ShardingKey, m.OrderingKey)
+		if mf.due > 0 {
+			b = append(b, message.TimerDeliverMs+"\x01"...)
+			b = append(strconv.AppendInt(b, mf.due, 10), '\x02')
+		}
+		return append(message.AppendProperties(b, m.Properties), extra...)
+	})
+}
+
+// around encodes s as the payload of f, with the due time in front if the
+// message has one; the properties are what properties appends.
+func (o *outgoing) around(f *frame, s *message.Stored, properties func(b []byte) []byte) error {
+	start := len(o.b)
+	if f.fact.kind = record.Message; f.fact.msg.due > 0 {
+		f.fact.kind = record.Delayed
+		o.b = record.AppendDue(o.b, f.fact.msg.due)
+	}
+	b, head, err := s.AppendAround(o.b, properties)
+	if err != nil {
+		return err
+	}
+	o.b = b
+	f.head, f.body, f.tail = b[start:head:head], s.Body, b[head:len(b):len(b)]
+	return nil
+}
+
+// appendKeys appends the property of business keys.
+func appendKeys(b []byte, keys []string) []byte {
+	if len(keys) == 0 {
+		return b
+	}
+	b = append(b, message.Keys+"\x01"...)
+	for i, k := range keys {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = append(b, k...)
+	}
+	return append(b, '\x02')
+}
+
+// copyFact fills in what the state needs to know of a copy that goes to topic;
+// properties are those of the original.
+func (o *outgoing) copyFact(f *frame, topic string, properties []byte) {
+	f.fact.msg.topic = topic
+	f.fact.msg.note(&o.hashes, properties)
+}
+
+// note reads what the state needs from the properties of a message; the hashes
+// of its keys are appended to hashes.
+func (m *messageFact) note(hashes *[]uint64, properties []byte) {
+	from := len(*hashes)
+	for name, value := range message.PropertiesOf(properties) {
+		switch string(name) {
+		case message.UniqKey:
+			*hashes = append(*hashes, keyHash(byID, m.topic, value))
+		case message.Keys:
+			for k := range bytes.FieldsSeq(value) {
+				*hashes = append(*hashes, keyHash(byKey, m.topic, k))
+			}
+		case message.Tags:
+			m.tag = message.TagCode(string(value))
+		}
+	}
+	m.hashes = (*hashes)[from:len(*hashes):len(*hashes)]
 }
 
 // ceilMs rounds up, so that nothing comes before its time.
@@ -102,54 +174,20 @@ func ceilMs(t time.Time) int64 {
 	return ms
 }
 
-// payload encodes o as the payload of a frame, with its due time in front if
-// it has one.
-func (o *outgoing) payload() ([]byte, error) {
-	var b []byte
-	if o.due > 0 {
-		b = record.AppendDue(make([]byte, 0, record.DueSize()+o.stored.Size()), o.due)
-	} else {
-		b = make([]byte, 0, o.stored.Size())
-	}
-	return o.stored.AppendTo(b)
-}
-
-// kind is the kind of frame that holds o.
-func (o *outgoing) kind() record.Kind {
-	if o.due > 0 {
-		return record.Delayed
-	}
-	return record.Message
-}
-
-// outgoingOf reads back what newOutgoing made, from a stored copy.
-func outgoingOf(s message.Stored) outgoing {
-	o := outgoing{stored: s}
-	for name, value := range message.Properties(s.Properties) {
-		switch name {
-		case message.UniqKey:
-			o.id = value
-		case message.Keys:
-			o.keys = message.SplitKeys(value)
-		case message.Tags:
-			o.tag = message.TagCode(value)
-		}
-	}
-	return o
-}
-
 // newDelivery shows a stored copy to a user. The body is a part of the buffer
 // that s was decoded from.
 func newDelivery(s *message.Stored) *driver.Delivery {
-	d := &driver.Delivery{
-		Message: driver.Message{
-			Topic: s.Topic, Body: s.Body, Queue: int(s.QueueID), BornAt: time.UnixMilli(s.BornTimestamp),
-		},
-		OffsetID: message.OffsetID(s.StoreHost, s.PhysicalOffset),
-		Offset:   s.QueueOffset,
-		Attempt:  int(s.ReconsumeTimes) + 1,
-		StoredAt: time.UnixMilli(s.StoreTimestamp),
-	}
+	d := &driver.Delivery{}
+	fillDelivery(d, s, message.OffsetID(s.StoreHost, s.PhysicalOffset))
+	return d
+}
+
+// fillDelivery is newDelivery in memory of the caller; texts of d are parts of
+// those of s.
+func fillDelivery(d *driver.Delivery, s *message.Stored, offsetID string) {
+	d.Topic, d.Body, d.Queue, d.BornAt = s.Topic, s.Body, int(s.QueueID), time.UnixMilli(s.BornTimestamp)
+	d.OffsetID, d.Offset = offsetID, s.QueueOffset
+	d.Attempt, d.StoredAt = int(s.ReconsumeTimes)+1, time.UnixMilli(s.StoreTimestamp)
 	for name, value := range message.Properties(s.Properties) {
 		switch name {
 		case message.Keys:
@@ -176,7 +214,6 @@ func newDelivery(s *message.Stored) *driver.Delivery {
 			d.Properties[name] = value
 		}
 	}
-	return d
 }
 
 var errNotMessage = errors.New("there is no message at the position")
@@ -193,15 +230,22 @@ func (e *engine) read(pos int64, size int) (s message.Stored, k record.Kind, due
 		return s, 0, 0, err
 	}
 	k = record.Kind(kind)
-	switch k {
-	case record.Message, record.Fired, record.Committed, record.Half:
-	case record.Delayed:
-		if due, b, err = record.SplitDue(b); err != nil {
-			return s, k, 0, err
-		}
-	default:
-		return s, k, 0, errNotMessage
+	if due, b, err = storedPart(k, b); err != nil {
+		return s, k, due, err
 	}
 	s, _, err = message.DecodeTrusted(b)
 	return s, k, due, err
+}
+
+// storedPart answers the stored message in the payload of a frame of kind k,
+// and its due time if it is a delayed one.
+func storedPart(k record.Kind, b []byte) (due int64, stored []byte, err error) {
+	switch k {
+	case record.Message, record.Fired, record.Committed, record.Half:
+		return 0, b, nil
+	case record.Delayed:
+		return record.SplitDue(b)
+	default:
+		return 0, nil, errNotMessage
+	}
 }

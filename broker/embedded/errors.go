@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
+	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
 )
 
@@ -15,6 +16,10 @@ var (
 	errClosed = errors.New("closed")
 	// errLaneLost: the lane belongs to somebody else now, or to nobody.
 	errLaneLost = errors.New("the lane was given away")
+	// errNoEntry: the index has no entry where one should be.
+	errNoEntry = errors.New("the index has no entry for a message")
+	// errReached ends a scan of the log; it is no failure.
+	errReached = errors.New("the position is reached")
 	// errBusy: more is waiting to be written than may wait.
 	errBusy = errors.New("too many writes are waiting")
 )
@@ -66,9 +71,11 @@ func asError(e *driver.Error, op string) error {
 func readError(err error, op string) *driver.Error {
 	code := driver.Unavailable
 	switch {
+	case errors.Is(err, segindex.ErrDamaged):
+		return driver.Errorf(driver.Corrupt, op, "%w; the log is whole: close the store and open it again, and the index is made anew", err)
 	case errors.Is(err, commitlog.ErrCorrupt):
 		code = driver.Corrupt
-	case errors.Is(err, commitlog.ErrClosed):
+	case errors.Is(err, commitlog.ErrClosed), errors.Is(err, segindex.ErrClosed):
 		return closedError(op)
 	case errors.Is(err, commitlog.ErrRange):
 		code = driver.NotFound

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +15,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/halves"
-	"github.com/sluicemq/sluice/broker/embedded/internal/queue"
+	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
 )
 
@@ -29,16 +28,24 @@ func (s *state) describe(ids []string) string {
 		t := s.topics[name]
 		fmt.Fprintf(&b, "topic %s origins %q\n", name, t.origins)
 		for i, q := range t.queues {
-			q.Scan(0, func(o int64, e queue.Entry) bool {
-				fmt.Fprintf(&b, "  %d/%d %+v\n", i, o, e)
-				return true
-			})
+			entries := make([]segindex.Entry, q.Max()-q.Min())
+			n := 0
+			for n < len(entries) {
+				got, err := q.Read(q.Min()+int64(n), entries[n:])
+				if err != nil {
+					return err.Error()
+				}
+				n += got
+			}
+			for o, e := range entries {
+				fmt.Fprintf(&b, "  %d/%d %+v\n", i, q.Min()+int64(o), e)
+			}
 		}
 		for _, id := range ids {
-			fmt.Fprintf(&b, "  id %s at %v, key at %v\n", id, s.index.Lookup(byID, name, id), s.index.Lookup(byKey, name, id))
+			fmt.Fprintf(&b, "  id %s at %v, key at %v\n", id, s.found(byID, name, id), s.found(byKey, name, id))
 		}
 	}
-	fmt.Fprintf(&b, "delayed %+v\n", s.delays.Due(math.MaxInt64, math.MaxInt, nil))
+	fmt.Fprintf(&b, "delayed %x\n", s.delays.AppendTo(nil))
 	for _, id := range ids {
 		fmt.Fprintf(&b, "half %+v\n", s.halves.Get(halves.ID{Group: "p", Tx: id}))
 	}
@@ -51,6 +58,14 @@ func (s *state) describe(ids []string) string {
 		}
 	}
 	return b.String()
+}
+
+func (s *state) found(kind byte, topic, key string) (at []int64) {
+	_ = s.set.Lookup(keyHash(kind, topic, key), func(pos int64) bool {
+		at = append(at, pos)
+		return true
+	})
+	return at
 }
 
 // eager fetches from every lane and settles each delivery somehow.

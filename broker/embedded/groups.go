@@ -547,7 +547,7 @@ func (j *joinJob) stage(w *writer) {
 	if len(g.Lanes) == 0 {
 		return
 	}
-	j.frame = &frame{fact: fact{kind: record.Positions, positions: g}, payload: g.Append(nil)}
+	j.frame = &frame{fact: fact{kind: record.Positions, ctl: &control{positions: g}}, head: g.Append(nil)}
 	w.control(j.frame)
 }
 

@@ -2,9 +2,11 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/internal/window"
 )
 
@@ -22,12 +24,18 @@ type lane struct {
 	stopped chan struct{} // closed when fetching ends
 	revoked bool          // the same, guarded by slot.mu
 	ended   chan struct{} // closed when it was handed over in order
+
+	// What follows belongs to Fetch, which has one caller at a time.
+	patience *time.Timer
+	got      []catch
+	raw      reader
 }
 
 // token ties a delivery to its flight.
 type token struct {
 	lane   *lane
 	flight *window.Flight
+	own    window.Flight // where flight lives, the first time
 	pos    int64
 	size   int
 }
@@ -48,8 +56,7 @@ func (l *lane) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, error)
 	if limit < 1 {
 		return nil, driver.Errorf(driver.InvalidArgument, op, "limit is %d, it takes 1 and more", limit)
 	}
-	patience := time.NewTimer(fetchWait)
-	defer patience.Stop()
+	waited := false
 	for {
 		select {
 		case <-l.member.conn.done:
@@ -58,12 +65,12 @@ func (l *lane) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, error)
 			return nil, nil // nobody is there to take a delivery
 		default:
 		}
-		got, w, ok := l.slot.grab(l, limit)
-		if !ok {
+		g, ok := l.slot.grab(l, limit, l.got[:0])
+		if l.got = g.caught; !ok {
 			return nil, l.lost(op)
 		}
-		if len(got) > 0 {
-			ds, err := l.read(got)
+		if len(g.caught) > 0 {
+			ds, err := l.read(g.caught)
 			if !l.slot.mayFetch(l) {
 				return nil, l.lost(op) // the flights went back with the lane
 			}
@@ -72,30 +79,51 @@ func (l *lane) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, error)
 			}
 			continue
 		}
-		if end := l.await(ctx, w, patience.C); end {
+		switch {
+		case g.gap != nil:
+			return nil, l.slot.e.lost(g.gap, l.slot.group, op)
+		case g.err != nil:
+			l.slot.e.rotten(g.err)
+			return nil, asError(readError(g.err, ""), op)
+		case g.more:
+			continue
+		}
+		if !waited {
+			waited = true
+			l.patience = restart(l.patience, fetchWait)
+		}
+		if end := l.await(ctx, g.at); end {
 			return nil, nil
 		}
 	}
 }
 
-// await waits until fetching may have success; it reports true if it ends
-// without.
-func (l *lane) await(ctx context.Context, w wait, patience <-chan time.Time) (end bool) {
-	var again <-chan time.Time
-	if !w.at.IsZero() {
-		t := time.NewTimer(time.Until(w.at))
+// restart makes or reuses a timer.
+func restart(t *time.Timer, d time.Duration) *time.Timer {
+	if t == nil {
+		return time.NewTimer(d)
+	}
+	t.Reset(d)
+	return t
+}
+
+// await waits until fetching may have success, or until again, when a returned
+// message may be fetched. It reports true if it ends without.
+func (l *lane) await(ctx context.Context, again time.Time) (end bool) {
+	var late <-chan time.Time
+	if !again.IsZero() {
+		t := time.NewTimer(time.Until(again))
 		defer t.Stop()
-		again = t.C
+		late = t.C
 	}
 	select {
-	case <-w.moved:
-	case <-w.grown:
-	case <-again:
+	case <-l.slot.woken:
+	case <-late:
 	case <-l.stopped:
 	case <-l.member.conn.done:
 	case <-ctx.Done():
 		return true
-	case <-patience:
+	case <-l.patience.C:
 		return true
 	}
 	return false
@@ -113,32 +141,65 @@ func (l *lane) lost(op string) error {
 
 // read reads what was grabbed. A message that cannot be read ends it: those
 // before are answered, and it is met first by the next Fetch.
-func (l *lane) read(got []catch) (ds []*driver.Delivery, failure *driver.Error) {
-	var unselected, unread []*window.Flight
-	for i, c := range got {
-		s, _, _, err := l.slot.e.read(c.entry.Pos, int(c.entry.Size))
-		if err != nil {
-			for _, rest := range got[i:] {
-				unread = append(unread, rest.flight)
-			}
-			if len(ds) == 0 {
-				failure = readError(err, "")
-			}
-			break
-		}
-		d := newDelivery(&s)
-		if !l.filter.MatchTag(d.Tag) {
-			unselected = append(unselected, c.flight) // another tag with the same hash
-			continue
-		}
-		d.Attempt += c.flight.Failed
-		d.Token = &token{lane: l, flight: c.flight, pos: c.entry.Pos, size: int(c.entry.Size)}
-		ds = append(ds, d)
+func (l *lane) read(got []catch) ([]*driver.Delivery, *driver.Error) {
+	e := l.slot.e
+	n, err := l.raw.read(e.log, got)
+	var unread []*window.Flight
+	for _, c := range got[n:] {
+		unread = append(unread, c.token.flight)
 	}
+	ds, unselected := l.deliver(got[:n])
 	if len(unselected)+len(unread) > 0 {
 		l.slot.give(unselected, unread)
 	}
-	return ds, failure
+	if err == nil || len(ds) > 0 {
+		return ds, nil
+	}
+	if len(unselected) > 0 {
+		return nil, nil // the next turn meets it first
+	}
+	return nil, l.unreadable(got[n], err)
+}
+
+// unreadable decides about a message that cannot be read. With
+// [Quarantine], or if it is gone, it is lost, and the group hears of it.
+func (l *lane) unreadable(c catch, err error) *driver.Error {
+	e := l.slot.e
+	e.count.unread(err)
+	gap := &driver.GapError{Lane: l.name, From: c.token.flight.Offset, To: c.token.flight.Offset + 1}
+	switch {
+	case errors.Is(err, commitlog.ErrRange):
+		gap.Reason = driver.Retention
+	case errors.Is(err, commitlog.ErrCorrupt) && e.cfg.OnCorruption == Quarantine:
+		gap.Reason = driver.Damage
+	default:
+		return readError(err, "")
+	}
+	if !l.slot.drop(l, c.token.flight) {
+		return nil
+	}
+	return e.lost(gap, l.slot.group, "")
+}
+
+// deliver makes deliveries of what was read. What the filter does not select
+// after all is another tag with the same hash.
+func (l *lane) deliver(got []catch) (ds []*driver.Delivery, unselected []*window.Flight) {
+	slab := make([]driver.Delivery, len(got))
+	ds = make([]*driver.Delivery, 0, len(got))
+	texts := l.raw.texts(l.slot.queueTopic)
+	for i, c := range got {
+		d := &slab[i]
+		fillDelivery(d, &texts[i].stored, texts[i].offsetID)
+		if !l.filter.MatchTag(d.Tag) {
+			unselected = append(unselected, c.token.flight)
+			continue
+		}
+		d.Attempt += c.token.flight.Failed
+		d.Token = c.token
+		ds = append(ds, d)
+	}
+	l.raw.forget()
+	return ds, unselected
 }
 
 // Extend does nothing: there are no leases.

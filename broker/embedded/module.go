@@ -2,16 +2,18 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/fx"
 
 	"github.com/sluicemq/sluice/broker/driver"
 )
 
 // Module puts the bundled broker into an fx application: a [*Broker] and its
-// [driver.Driver]. It takes a [Config] and a [*slog.Logger] from the graph if
-// they are there. Without Config.Dir everything is in memory, which is said in
+// [driver.Driver]. It takes a [Config], a [*slog.Logger] and a
+// [metric.MeterProvider] from the graph if they are there. Without Config.Dir everything is in memory, which is said in
 // one warning.
 //
 // The store opens when the application starts, or sooner if something uses the
@@ -27,8 +29,9 @@ var Module = fx.Module("sluice-embedded", //nolint:gochecknoglobals // the way f
 type params struct {
 	fx.In
 	Lifecycle fx.Lifecycle
-	Config    Config       `optional:"true"`
-	Logger    *slog.Logger `optional:"true"`
+	Config    Config               `optional:"true"`
+	Logger    *slog.Logger         `optional:"true"`
+	Meters    metric.MeterProvider `optional:"true"`
 }
 
 // provide makes the broker of an application.
@@ -41,6 +44,10 @@ func provide(p params) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	unobserve, err := b.observe(p.Meters)
+	if err != nil {
+		return nil, driver.Errorf(driver.Internal, "make metrics of the embedded broker", "%w", err)
+	}
 	p.Lifecycle.Append(fx.Hook{
 		OnStart: func(ctx context.Context) error {
 			if b.dir == "" && b.cfg.FS == nil {
@@ -49,7 +56,7 @@ func provide(p params) (*Broker, error) {
 			_, err := b.open(ctx)
 			return err
 		},
-		OnStop: b.Close,
+		OnStop: func(ctx context.Context) error { return errors.Join(unobserve(), b.Close(ctx)) },
 	})
 	return b, nil
 }

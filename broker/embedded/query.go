@@ -7,8 +7,8 @@ import (
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
-	"github.com/sluicemq/sluice/broker/embedded/internal/queue"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -72,15 +72,20 @@ func (q query) Browse(ctx context.Context, topic string, n int, offset int64, li
 	case n < 0 || n >= queues:
 		return nil, driver.Errorf(driver.InvalidArgument, op, "the topic has queues 0 to %d", queues-1)
 	}
-	var entries []queue.Entry
-	if from := e.st.queue("", topic, n); from != nil {
-		from.Scan(offset, func(_ int64, en queue.Entry) bool {
-			entries = append(entries, en)
-			return len(entries) < limit
-		})
+	from := e.st.queue("", topic, n)
+	if from == nil {
+		return nil, nil
 	}
-	out := make([]*driver.Delivery, 0, len(entries))
-	for _, en := range entries {
+	entries := make([]segindex.Entry, min(limit, 1024))
+	got, err := from.Read(max(offset, from.Min()), entries)
+	if got == 0 && err != nil && offset < from.Max() {
+		return nil, asError(readError(err, ""), op)
+	}
+	out := make([]*driver.Delivery, 0, got)
+	for _, en := range entries[:got] {
+		if en.Size == 0 {
+			continue // lost; only a group is told
+		}
 		s, _, _, err := e.read(en.Pos, int(en.Size))
 		if err != nil {
 			if len(out) > 0 {
@@ -98,9 +103,15 @@ func (q query) Browse(ctx context.Context, topic string, n int, offset int64, li
 func (e *engine) firstMatch(topic string, kind byte, key string, r driver.TimeRange, limit int,
 	match func(*driver.Delivery) bool,
 ) ([]*driver.Delivery, *driver.Error) {
-	e.st.mu.RLock()
-	candidates := e.st.index.Lookup(kind, topic, key)
-	e.st.mu.RUnlock()
+	var candidates []int64
+	err := e.st.set.Lookup(keyHash(kind, topic, key), func(pos int64) bool {
+		candidates = append(candidates, pos)
+		return true
+	})
+	if err != nil {
+		return nil, readError(err, "")
+	}
+	slices.Reverse(candidates) // the oldest first
 	var out []*driver.Delivery
 	for _, pos := range candidates {
 		d, err := e.visibleAt(topic, pos)
@@ -134,7 +145,8 @@ func (e *engine) visibleAt(topic string, pos int64) (*driver.Delivery, *driver.E
 	if q == nil {
 		return nil, nil
 	}
-	if en, ok := q.At(s.QueueOffset); !ok || en.Pos != pos {
+	var en [1]segindex.Entry
+	if n, _ := q.Read(s.QueueOffset, en[:]); n == 0 || en[0].Pos != pos {
 		return nil, nil
 	}
 	return newDelivery(&s), nil

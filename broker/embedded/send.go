@@ -1,11 +1,15 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
@@ -21,15 +25,35 @@ func internalTopic(name string) bool {
 
 func laneName(topic string, queue int) string { return topic + "/" + strconv.Itoa(queue) }
 
-// sendJob stores the messages of one Send.
-type sendJob struct{ items []sendItem }
+// sendJob stores the messages of one Send. Jobs are used again and again.
+type sendJob struct {
+	items []sendItem
+	out   outgoing
+	ids   []byte // that were made for messages without one
+}
 
 type sendItem struct {
 	frame    frame
 	explicit bool
 	queue    int
 	key      string
-	at       int // index of the message in the request
+	at       int    // index of the message in the request
+	id       []byte // its unique id
+}
+
+var sendJobs = sync.Pool{New: func() any { return new(sendJob) }} //nolint:gochecknoglobals // a pool has no state
+
+// keepEncoded is the largest buffer of a job that is kept for the next one.
+const keepEncoded = 64 << 10
+
+// recycle gives j back; nobody else may hold it.
+func (j *sendJob) recycle() {
+	clear(j.items)
+	j.items, j.ids = j.items[:0], j.ids[:0]
+	j.out.reset()
+	if cap(j.out.b) <= keepEncoded && cap(j.items) <= 256 {
+		sendJobs.Put(j)
+	}
 }
 
 func (j *sendJob) stage(w *writer) {
@@ -48,50 +72,14 @@ func (j *sendJob) stage(w *writer) {
 	}
 }
 
-// appendMessage appends the frame of a message, delayed or not, to a queue.
-func (w *writer) appendMessage(f *frame, t *topicPlan, queue int) {
-	if w.broken != nil {
-		f.err = w.broken
-		return
-	}
-	skip := 0
-	delayed := f.fact.kind == record.Delayed
-	if delayed {
-		skip = record.DueSize()
-	}
-	t.place(&f.fact.msg, queue, delayed)
-	if !w.append(f, skip) && !delayed {
-		t.next[queue]--
-	}
-}
-
 func (j *sendJob) finish() {}
 
-// newItem encodes one message of a request.
-func newItem(o *outgoing, m *driver.Message, at int) (sendItem, error) {
-	payload, err := o.payload()
-	if err != nil {
-		return sendItem{}, err
+// detach copies what belongs to the caller of Send, which may give up before j
+// is staged.
+func (j *sendJob) detach() {
+	for i := range j.items {
+		j.items[i].frame.body = bytes.Clone(j.items[i].frame.body)
 	}
-	return sendItem{
-		frame: frame{payload: payload, fact: fact{kind: o.kind(), msg: messageFact{
-			topic: o.stored.Topic, tag: o.tag, id: o.id, keys: o.keys, due: o.due,
-		}}},
-		explicit: m.QueueSet, queue: m.Queue, key: m.OrderingKey, at: at,
-	}, nil
-}
-
-// result answers one stored message.
-func (it *sendItem) result() driver.SendResult {
-	f := &it.frame.fact
-	r := driver.SendResult{
-		ID: f.msg.id, OffsetID: message.OffsetID(storeHost(), f.pos), Queue: f.msg.queue,
-		Lane: laneName(f.msg.topic, f.msg.queue), Offset: f.msg.offset, Status: driver.Stored,
-	}
-	if f.kind == record.Delayed {
-		r.Offset = -1
-	}
-	return r
 }
 
 // send is [driver.Conn.Send]; closed ends the wait.
@@ -111,65 +99,121 @@ func (e *engine) send(ctx context.Context, closed <-chan struct{}, req driver.Se
 		}
 		return results
 	}
-	j := &sendJob{items: make([]sendItem, 0, len(req.Messages))}
+	j := sendJobs.Get().(*sendJob)
+	j.items = slices.Grow(j.items, len(req.Messages))
 	size, now := 0, e.log.Now()
 	for i, m := range req.Messages {
-		it, err := e.prepareSend(ctx, m, i, func() outgoing { return newOutgoing(m, results[i].ID, now) }, &results[i])
+		n, err := e.prepareSend(ctx, j, m, i, now)
 		if err != nil {
 			refuse(i, err)
 			continue
 		}
-		size += len(it.frame.payload)
-		j.items = append(j.items, it)
+		size += n
 	}
 	if len(j.items) == 0 {
+		e.nameRefused(results)
 		return results
 	}
 	var gaveUp *driver.Error
 	if req.NoAck {
-		_, gaveUp = e.w.submit(j, size)
+		gaveUp = e.w.start(j, size)
 	} else {
 		gaveUp = e.w.do(ctx, closed, j, size)
 	}
 	for i := range j.items {
-		at := j.items[i].at
+		it := &j.items[i]
+		r := &results[it.at]
 		switch {
 		case gaveUp != nil:
-			refuse(at, gaveUp)
+			r.ID = it.name(r)
+			refuse(it.at, gaveUp)
 		case req.NoAck:
-			results[at].Status = driver.Unconfirmed
-		case j.items[i].frame.err != nil:
-			refuse(at, j.items[i].frame.err)
+			r.ID, r.Status = it.name(r), driver.Unconfirmed
+		case it.frame.err != nil:
+			r.ID = it.name(r)
+			refuse(it.at, it.frame.err)
 		default:
-			results[at] = j.items[i].result()
+			it.answer(r)
 		}
+	}
+	e.nameRefused(results)
+	if gaveUp == nil && !req.NoAck {
+		j.recycle()
 	}
 	return results
 }
 
-// prepareSend checks and encodes one message; r gets its id.
-func (e *engine) prepareSend(ctx context.Context, m *driver.Message, at int, out func() outgoing, r *driver.SendResult) (sendItem, *driver.Error) {
-	if m == nil {
-		return sendItem{}, driver.Errorf(driver.InvalidArgument, "", "message %d of the call is nil", at)
+// nameRefused gives an id to what was refused before it got one.
+func (e *engine) nameRefused(results []driver.SendResult) {
+	for i := range results {
+		if results[i].ID == "" {
+			results[i].ID = e.ids.Next()
+		}
 	}
+}
+
+// name is the unique id; r has it already if the message brought it.
+func (it *sendItem) name(r *driver.SendResult) string {
+	if r.ID != "" {
+		return r.ID
+	}
+	return string(it.id)
+}
+
+// answer fills in the result of a stored message. Id and offset id that are
+// made here share their memory.
+func (it *sendItem) answer(r *driver.SendResult) {
+	f := &it.frame.fact
+	var text [2 * 56]byte
+	b := text[:0]
 	if r.ID == "" {
-		r.ID = e.ids.Next()
+		b = append(b, it.id...)
+	}
+	n := len(b)
+	b = message.AppendOffsetID(b, storeHost(), f.pos)
+	s := string(b)
+	if n > 0 {
+		r.ID = s[:n]
+	}
+	r.OffsetID, r.Queue, r.Lane = s[n:], f.msg.queue, f.msg.q.lane
+	r.Offset, r.Status = f.msg.offset, driver.Stored
+	if f.kind == record.Delayed {
+		r.Offset = -1
+	}
+}
+
+// prepareSend checks and encodes one message as the next item of j, and
+// answers its size.
+func (e *engine) prepareSend(ctx context.Context, j *sendJob, m *driver.Message, at int, now time.Time) (int, *driver.Error) {
+	if m == nil {
+		return 0, driver.Errorf(driver.InvalidArgument, "", "message %d of the call is nil", at)
 	}
 	if err := e.checkMessage(m); err != nil {
-		return sendItem{}, driver.Errorf(driver.InvalidArgument, "", "%w", err)
+		return 0, driver.Errorf(driver.InvalidArgument, "", "%w", err)
 	}
 	if ctx.Err() != nil {
-		return sendItem{}, driver.FromContext(ctx, "", false)
+		return 0, driver.FromContext(ctx, "", false)
 	}
 	if f := e.w.failed.Load(); f != nil {
-		return sendItem{}, f
+		return 0, f
 	}
-	o := out()
-	it, err := newItem(&o, m, at)
-	if err != nil {
-		return sendItem{}, encodeError(err)
+	if e.w.full.Load() {
+		return 0, fullError()
 	}
-	return it, nil
+	from := len(j.ids)
+	if m.ID == "" {
+		j.ids = e.ids.AppendNext(j.ids, now)
+	} else {
+		j.ids = append(j.ids, m.ID...)
+	}
+	j.items = append(j.items, sendItem{explicit: m.QueueSet, queue: m.Queue, key: m.OrderingKey, at: at})
+	it := &j.items[len(j.items)-1]
+	it.id = j.ids[from:len(j.ids):len(j.ids)]
+	if err := j.out.encode(&it.frame, m, it.id, nil, now); err != nil {
+		j.items = j.items[:len(j.items)-1]
+		return 0, encodeError(err)
+	}
+	return it.frame.size(), nil
 }
 
 func encodeError(err error) *driver.Error {

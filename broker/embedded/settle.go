@@ -112,6 +112,7 @@ type settlement struct {
 type settleJob struct {
 	lane   *lane
 	copies []settlement
+	out    outgoing
 	err    *driver.Error
 }
 
@@ -124,7 +125,7 @@ func (l *lane) store(ctx context.Context, copies []settlement) *driver.Error {
 			j.undo()
 			return err
 		}
-		size += len(copies[i].frame.payload)
+		size += copies[i].frame.size()
 	}
 	// Not the client's done channel: lanes settle while it closes.
 	err := l.slot.e.w.do(ctx, nil, j, size)
@@ -144,9 +145,6 @@ func (j *settleJob) encode(c *settlement) *driver.Error {
 	if err != nil {
 		return readError(err, "")
 	}
-	o := outgoingOf(s)
-	o.stored.SysFlag &^= message.SysTransaction
-	o.stored.PreparedTransactionOffset = 0
 	set := map[string]string{}
 	props := message.ParseProperties(s.Properties)
 	for _, name := range []string{message.TimerDeliverMs, message.TranMsg, message.ProducerGroup} {
@@ -163,35 +161,35 @@ func (j *settleJob) encode(c *settlement) *driver.Error {
 		first = strconv.FormatInt(s.StoreTimestamp, 10)
 	}
 	set[message.RetryTopic], set[message.OriginMessageID], set[firstStored] = origin, at, first
+	made := s
+	made.SysFlag &^= message.SysTransaction
+	made.PreparedTransactionOffset = 0
 	if c.Outcome == driver.DeadLetter {
 		c.dead = true
-		o.stored.Topic, o.stored.ReconsumeTimes = driver.DeadLetterTopic(sl.group), 0
+		made.Topic, made.ReconsumeTimes = driver.DeadLetterTopic(sl.group), 0
 		j.dead(set, &s, origin, first)
 	} else {
-		o.stored.Topic = retryTopic(sl.group)
+		made.Topic = retryTopic(sl.group)
 		if c.Outcome == driver.Retry {
-			o.stored.ReconsumeTimes++
+			made.ReconsumeTimes++
 		}
 		if c.Delay > 0 {
-			o.due = ceilMs(e.log.Now().Add(c.Delay))
+			c.frame.fact.msg.due = ceilMs(e.log.Now().Add(c.Delay))
 		}
 	}
 	maps.Copy(props, set)
-	o.stored.Properties = withAdded(props, c.Properties, set)
-	payload, err := o.payload()
-	if err != nil {
+	encoded := withAdded(props, c.Properties, set)
+	if err := j.out.around(&c.frame, &made, func(b []byte) []byte { return append(b, encoded...) }); err != nil {
 		return encodeError(err)
 	}
-	c.frame = frame{payload: payload, fact: fact{kind: o.kind(), msg: messageFact{
-		topic: o.stored.Topic, tag: o.tag, id: o.id, keys: o.keys, due: o.due,
-	}}}
+	j.out.copyFact(&c.frame, made.Topic, encoded)
 	return nil
 }
 
 // withAdded encodes props and what of added fits beside them, the shortest
 // first: a stack that is too long must not keep a message from its retry. What
 // the broker has set itself stays.
-func withAdded(props, added, set map[string]string) string {
+func withAdded(props, added, set map[string]string) []byte {
 	b := message.AppendProperties(nil, props)
 	names := slices.SortedFunc(maps.Keys(added), func(x, y string) int {
 		return cmp.Or(cmp.Compare(len(added[x]), len(added[y])), cmp.Compare(x, y))
@@ -210,7 +208,7 @@ func withAdded(props, added, set map[string]string) string {
 			delete(props, name)
 		}
 	}
-	return string(b)
+	return b
 }
 
 // dead adds where a dead letter came from.

@@ -1,12 +1,14 @@
 package embedded
 
 import (
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
-	"github.com/sluicemq/sluice/broker/embedded/internal/queue"
+	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 	"github.com/sluicemq/sluice/broker/embedded/internal/window"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
@@ -25,6 +27,9 @@ type slot struct {
 	queue        int    // or record.RetryLane
 	name         string
 	info         driver.LaneInfo
+	queueTopic   string // topic of the queue it reads
+	// woken has a buffer of 1: something may be fetched that could not before.
+	woken chan struct{}
 
 	// Guarded by groups.mu.
 	target *member
@@ -36,18 +41,21 @@ type slot struct {
 	tags   map[int32]bool // hashes of filter.Tags; nil for all
 	order  bool
 	win    *window.Window
-	lane   *lane         // the one that may settle, nil for none
-	moved  chan struct{} // closed when something may be fetched that could not before
-	dirty  bool          // the window differs from what is stored
+	lane   *lane       // the one that may settle, nil for none
+	dirty  bool        // the window differs from what is stored
+	reads  *topicQueue // whose watcher it is
+	buf    []segindex.Entry
 }
 
 func newSlot(e *engine, sub *subscription, client string, n int) *slot {
-	s := &slot{e: e, group: sub.group, topic: sub.topic, client: client, queue: n, moved: make(chan struct{})}
+	s := &slot{e: e, group: sub.group, topic: sub.topic, client: client, queue: n, woken: make(chan struct{}, 1)}
 	if n == record.RetryLane {
 		at := e.st.retryQueue(sub.group, sub.topic)
-		s.name = laneName(retryTopic(sub.group), at)
+		s.queueTopic = retryTopic(sub.group)
+		s.name = laneName(s.queueTopic, at)
 		s.info = driver.LaneInfo{Topic: sub.topic, Queue: at, Retry: true}
 	} else {
+		s.queueTopic = sub.topic
 		s.name = laneName(sub.topic, n)
 		s.info = driver.LaneInfo{Topic: sub.topic, Queue: n}
 	}
@@ -98,7 +106,7 @@ func (s *slot) ownerMember() *member {
 }
 
 // log answers the queue the slot reads from; nil if the topic was deleted.
-func (s *slot) log() *queue.Queue { return s.e.st.queue(s.group, s.topic, s.queue) }
+func (s *slot) log() *topicQueue { return s.e.st.queue(s.group, s.topic, s.queue) }
 
 // max is the end of the queue.
 func (s *slot) max() int64 {
@@ -138,11 +146,18 @@ func (s *slot) detach(l *lane) {
 
 // changed notes that the window moved. mu is held.
 func (s *slot) changed() {
-	close(s.moved)
-	s.moved = make(chan struct{})
+	s.signal()
 	if !s.dirty {
 		s.dirty = true
 		s.e.flush.later(s)
+	}
+}
+
+// signal wakes the Fetch that waits, or the next one that would.
+func (s *slot) signal() {
+	select {
+	case s.woken <- struct{}{}:
+	default:
 	}
 }
 
@@ -190,19 +205,23 @@ func (s *slot) reset(p driver.Position) {
 }
 
 // resolve finds the offset that p means.
-func resolve(q *queue.Queue, p driver.Position) int64 {
+func resolve(q *topicQueue, p driver.Position) int64 {
 	switch p.Kind {
 	case driver.Latest:
 		return q.Max()
 	case driver.AtOffset:
-		return min(max(p.Offset, 0), q.Max())
+		return min(max(p.Offset, q.Min()), q.Max())
 	case driver.AtTime:
 		if p.Time.IsZero() {
-			return 0
+			return q.Min()
 		}
-		return q.AtTime(ceilMs(p.Time))
+		at, err := q.AtTime(ceilMs(p.Time))
+		if err != nil {
+			return q.Min() // more again is better than less
+		}
+		return at
 	default:
-		return 0
+		return q.Min()
 	}
 }
 
@@ -217,87 +236,234 @@ func (s *slot) progress() (position int64, inFlight int) {
 }
 
 // catch is one message that was taken from the window, to be read.
-type catch struct {
-	flight *window.Flight
-	entry  queue.Entry
-}
+type catch struct{ token *token }
 
-// wait is what Fetch waits for when there is nothing.
-type wait struct {
-	moved, grown <-chan struct{}
+// end is the position behind the frame.
+func (c catch) end() int64 { return c.token.pos + commitlog.FrameSize(c.token.size) }
+
+// grabbed is what a look for messages has found.
+type grabbed struct {
+	caught []catch
+	// gap is what is lost instead, if nothing was caught.
+	gap *driver.GapError
+	// err: the index cannot be read.
+	err error
+	// more: look again at once, much was filtered out.
+	more bool
 	// at is when a returned message may be fetched; zero for no such time.
 	at time.Time
 }
 
-// grab takes up to limit messages, returned ones first. Without any it answers
-// what to wait for. ok is false if l may not fetch.
-func (s *slot) grab(l *lane, limit int) (got []catch, w wait, ok bool) {
+const (
+	// fetchBytes ends a Fetch, so that many large messages do not come at once.
+	fetchBytes = 4 << 20
+	// scanEntries is how many entries are looked at with the slot locked.
+	scanEntries = 16 << 10
+)
+
+// grab takes up to limit messages, returned ones first. ok is false if l may
+// not fetch.
+func (s *slot) grab(l *lane, limit int, into []catch) (g grabbed, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	g.caught = into
 	if s.lane != l || l.revoked {
-		return nil, w, false
+		return g, false
 	}
-	w.moved = s.moved
 	q := s.log()
-	if q == nil {
-		return nil, w, true
+	if s.reads != q {
+		s.follow(q)
 	}
-	now := time.Now()
-	for len(got) < limit {
+	if q == nil {
+		return g, true
+	}
+	if s.win.Waiting() > 0 {
+		now := time.Now()
+		s.grabAgain(l, q, &g, limit, now)
+		all, some := s.win.Blocked(now)
+		g.at = some
+		if !all.IsZero() || g.gap != nil {
+			return g, true // an ordered lane waits for its first message
+		}
+	}
+	if len(g.caught) < limit && g.err == nil {
+		s.grabNew(l, q, &g, limit)
+	}
+	return g, true
+}
+
+// follow makes q the queue that wakes the slot. mu is held.
+func (s *slot) follow(q *topicQueue) {
+	if s.reads != nil {
+		s.reads.unwatch(s)
+	}
+	if s.reads = q; q != nil {
+		q.watch(s)
+	}
+}
+
+// grabAgain takes returned messages. mu is held.
+func (s *slot) grabAgain(l *lane, q *topicQueue, g *grabbed, limit int, now time.Time) {
+	for len(g.caught) < limit && g.gap == nil {
 		f := s.win.Again(now)
 		if f == nil {
-			break
+			return
 		}
-		if e, ok := q.At(f.Offset); ok {
-			got = append(got, catch{f, e})
-		} else if s.win.Begin(f) {
-			s.win.Settle(f) // beyond the end of a topic that was made anew
+		var one [1]segindex.Entry
+		n, err := q.Read(f.Offset, one[:])
+		switch {
+		case n == 1 && one[0].Size > 0:
+			g.caught = append(g.caught, catch{&token{lane: l, flight: f, pos: one[0].Pos, size: int(one[0].Size)}})
+			continue
+		case err != nil && !errors.Is(err, segindex.ErrTrimmed):
+			s.win.Unfetch(f)
+			g.err = err
+			return
+		}
+		// It is gone: by retention, by damage, or because the topic was made anew.
+		if s.win.Begin(f) {
+			s.win.Settle(f)
+			s.changed()
+		}
+		if f.Offset < q.Max() && len(g.caught) == 0 {
+			g.gap = s.gap(f.Offset, f.Offset+1, n == 1)
 		}
 	}
-	all, some := s.win.Blocked(now)
-	w.at = some
-	if !all.IsZero() {
-		return got, w, true // an ordered lane waits for its first message
+}
+
+// gap describes lost messages.
+func (s *slot) gap(from, to int64, damage bool) *driver.GapError {
+	g := &driver.GapError{Lane: s.name, From: from, To: to, Reason: driver.Retention}
+	if damage {
+		g.Reason = driver.Damage
 	}
-	got = s.grabNew(q, got, limit)
-	if s.win.InFlight() < maxInFlight {
-		w.grown = q.Grown(s.win.Next())
-	}
-	return got, w, true
+	return g
 }
 
 // grabNew takes messages that were never fetched. What the filter does not
 // select is skipped by the hash of its tag. mu is held.
-func (s *slot) grabNew(q *queue.Queue, got []catch, limit int) []catch {
-	from := s.win.Next()
-	if end := q.Max(); from > end {
-		from = end
+func (s *slot) grabNew(l *lane, q *topicQueue, g *grabbed, limit int) {
+	from, end := s.win.Next(), q.Max()
+	if from > end {
 		s.win.Reset(end)
+		s.changed()
+		return
 	}
-	room := maxInFlight - s.win.InFlight()
-	skipped := int64(-1)
-	q.Scan(from, func(offset int64, e queue.Entry) bool {
-		if len(got) >= limit || room <= 0 {
-			return false
+	if first := q.Min(); from < first {
+		if len(g.caught) == 0 {
+			s.pass(first)
+			g.gap = s.gap(from, first, false)
 		}
-		if s.tags != nil && !s.tags[e.Tag] {
-			skipped = offset
-			return true
-		}
-		got = append(got, catch{s.win.Take(offset), e})
-		room--
-		return true
-	})
-	if skipped >= 0 {
-		s.win.Skip(skipped)
+		return
 	}
-	if s.win.Next() != from {
-		if !s.dirty {
-			s.dirty = true
-			s.e.flush.later(s)
+	room := min(maxInFlight-s.win.InFlight(), limit-len(g.caught))
+	if room <= 0 || from == end {
+		return
+	}
+	tokens := make([]token, 0, min(int64(room), end-from))
+	size := 0
+	for scanned := 0; scanned < scanEntries && room > 0 && s.win.Next() < end; {
+		at := s.win.Next()
+		n, err := s.readEntries(q, at, room)
+		if err != nil {
+			g.err = err
+			break
+		}
+		scanned += n
+		for i, e := range s.buf[:n] {
+			offset := at + int64(i)
+			switch {
+			case e.Size == 0 && len(g.caught) == 0 && len(tokens) == 0:
+				s.skipLost(q, offset, g)
+				return
+			case e.Size == 0 || room == 0 || size > fetchBytes:
+				room = 0
+			case s.tags != nil && !s.tags[e.Tag]:
+				s.win.Skip(offset)
+				continue
+			default:
+				tokens = append(tokens, token{lane: l, pos: e.Pos, size: int(e.Size)})
+				t := &tokens[len(tokens)-1]
+				t.flight = &t.own
+				s.win.Take(offset, t.flight)
+				g.caught = append(g.caught, catch{t})
+				size += int(e.Size)
+				room--
+				continue
+			}
+			break
 		}
 	}
-	return got
+	g.more = len(g.caught) == 0 && g.err == nil && s.win.Next() < end
+	if len(g.caught) > 0 {
+		g.err = nil // the next grab meets it first
+	}
+	if s.win.Next() != from && !s.dirty {
+		s.dirty = true
+		s.e.flush.later(s)
+	}
+}
+
+// readEntries reads up to about room entries from offset on into s.buf.
+func (s *slot) readEntries(q *topicQueue, offset int64, room int) (int, error) {
+	want := room
+	if s.tags != nil {
+		want = max(want, 256) // most may be filtered out
+	}
+	if want = min(want, 1024); cap(s.buf) < want {
+		s.buf = make([]segindex.Entry, want)
+	}
+	s.buf = s.buf[:want]
+	n, err := q.Read(offset, s.buf)
+	if n > 0 {
+		return n, nil
+	}
+	if err == nil {
+		err = errNoEntry
+	}
+	return 0, err
+}
+
+// skipLost moves behind the lost messages that begin at offset. mu is held.
+func (s *slot) skipLost(q *topicQueue, offset int64, g *grabbed) {
+	to := offset
+	for end := q.Max(); to < end; {
+		n, err := s.readEntries(q, to, 1024)
+		if err != nil {
+			break
+		}
+		lost := 0
+		for lost < n && s.buf[lost].Size == 0 {
+			lost++
+		}
+		if to += int64(lost); lost < n {
+			break
+		}
+	}
+	s.pass(to)
+	g.gap = s.gap(offset, to, true)
+}
+
+// pass moves the window to offset, what lies before is gone. mu is held.
+func (s *slot) pass(offset int64) {
+	s.win.Skip(offset - 1)
+	s.changed()
+}
+
+// drop settles a message that cannot be had any more. It reports false if that
+// was decided otherwise meanwhile.
+func (s *slot) drop(l *lane, f *window.Flight) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lane != l {
+		return false
+	}
+	f = s.win.Find(f.Offset)
+	if f == nil || !s.win.Discard(f) {
+		return false
+	}
+	s.changed()
+	return true
 }
 
 // give settles what the filter does not select after all, and puts back what

@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
-	"github.com/sluicemq/sluice/broker/embedded/internal/delay"
+	"github.com/sluicemq/sluice/broker/embedded/internal/duetime"
 	"github.com/sluicemq/sluice/broker/embedded/internal/halves"
-	"github.com/sluicemq/sluice/broker/embedded/internal/index"
-	"github.com/sluicemq/sluice/broker/embedded/internal/queue"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
-	"github.com/sluicemq/sluice/broker/remoting/message"
+	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 )
 
 // keepDecided is how many decided half messages are remembered. A sender that
@@ -18,35 +17,57 @@ import (
 // half message.
 const keepDecided = 1 << 17
 
-// Kinds of keys in the index.
-const (
-	byID  = 'i'
-	byKey = 'k'
-)
-
 // state is everything that follows from the log: a fold over its frames, in
 // their order, and nothing else. The writer applies a frame once it is as
-// durable as the broker promises, so what readers see is durable.
+// durable as the broker promises, so what readers see is durable. Messages go
+// to the segment index, which has locks of its own; everything else is small
+// and guarded by mu.
 type state struct {
+	set *segindex.Set // nil in a fold that only wants the rest
+
 	mu        sync.RWMutex
 	topics    map[string]*topic
-	index     *index.Index
-	delays    *delay.Queue
+	delays    *duetime.Queue
 	halves    *halves.Table
 	positions map[progressKey]*progress
+	nextID    uint32       // of the next new queue
+	base      int64        // of the segment that was written to last, -1 at first
+	ends      []segmentEnd // of the full segments, ascending
+	lastMs    int64        // store time of the last message
 
 	// onDelay and onHalf are told, with mu held, that a message waits which is
-	// due before all others, and that there is a new half message. They are
-	// set before the first write and must not block.
+	// due before all others, and that there is a new half message. onRoll is
+	// told, without mu, that a segment is full and the next begins at base;
+	// what is applied so far is exactly what lies before it. They are set
+	// before the first write and must not block.
 	onDelay func()
 	onHalf  func(halves.Half)
+	onRoll  func(base int64)
 }
 
-// topic is one topic; the slices only grow.
+// segmentEnd is when a full segment got its last message.
+type segmentEnd struct{ base, lastMs int64 }
+
+// topic is one topic. It is not changed once it is in the state: more queues
+// make another one, with the same queues in front.
 type topic struct {
 	name    string
-	queues  []*queue.Queue
+	queues  []*topicQueue
 	origins []string // of a retry topic: whose redeliveries a queue holds
+}
+
+// id tells topics apart that had the same name one after the other.
+func (t *topic) id() uint32 { return t.queues[0].id }
+
+// topicQueue is one queue of a topic.
+type topicQueue struct {
+	*segindex.Queue // nil in a fold without an index
+
+	id   uint32
+	lane string // name of its lane
+	next int64  // offset that the next message gets; belongs to the writer
+
+	watchers atomic.Pointer[[]*slot] // whom a new message wakes
 }
 
 // progressKey names who consumes what; client is set for broadcast groups.
@@ -55,156 +76,227 @@ type progressKey struct{ group, topic, client string }
 // progress is how far a group has come, by queue; see [record.RetryLane].
 type progress struct{ lanes map[int]record.LanePosition }
 
-func newState() *state {
+func newState(set *segindex.Set) *state {
 	return &state{
-		topics: map[string]*topic{}, index: index.New(), delays: delay.New(),
+		set: set, topics: map[string]*topic{}, delays: duetime.New(), base: -1,
 		halves: halves.New(keepDecided), positions: map[progressKey]*progress{},
 	}
 }
 
-// fact is what a frame says.
-type fact struct {
-	kind record.Kind
-	pos  int64
-	size int // of the payload
-
-	// msg is set for the kinds that hold a message.
-	msg messageFact
-	// Control frames set one of these.
-	topic     record.Topic // TopicCreated; only Name for TopicDeleted
-	half      int64        // RolledBack, Parked: position of the half
-	park      record.Park
-	positions record.GroupPositions
-}
-
-// messageFact is what the state needs to know of a message.
-type messageFact struct {
-	topic    string
-	queue    int
-	offset   int64
-	storedMs int64
-	tag      int32
-	id       string
-	keys     []string
-	due      int64  // Delayed
-	ref      int64  // Fired, Committed: position of the frame it ends
-	group    string // Half
-}
-
-// decodeFact reads a frame back.
-func decodeFact(pos int64, k record.Kind, b []byte) (f fact, err error) {
-	f.kind, f.pos, f.size = k, pos, len(b)
-	switch k {
-	case record.Message, record.Fired, record.Committed, record.Half, record.Delayed:
-		if k == record.Delayed {
-			if f.msg.due, b, err = record.SplitDue(b); err != nil {
-				return f, err
-			}
+// newQueue makes a queue of topic; next is its first offset.
+func (s *state) newQueue(name string, n int, id uint32, next int64) *topicQueue {
+	q := &topicQueue{id: id, lane: laneName(name, n), next: next}
+	if s.set != nil {
+		q.Queue = s.set.Queue(id)
+		if next > q.Max() {
+			q.SetStart(next)
 		}
-		s, _, err := message.DecodeTrusted(b)
-		if err != nil {
-			return f, err
-		}
-		o := outgoingOf(s)
-		f.msg = messageFact{
-			topic: s.Topic, queue: int(s.QueueID), offset: s.QueueOffset, storedMs: s.StoreTimestamp,
-			tag: o.tag, id: o.id, keys: o.keys, due: f.msg.due, ref: s.PreparedTransactionOffset,
-		}
-		if k == record.Half {
-			f.msg.group = message.Property(s.Properties, message.ProducerGroup)
-		}
-	case record.RolledBack:
-		var d record.Decided
-		d, err = record.DecodeDecided(b)
-		f.half = d.Half
-	case record.Parked:
-		f.park, err = record.DecodePark(b)
-		f.half = f.park.Half
-	case record.TopicCreated:
-		f.topic, err = record.DecodeTopic(b)
-	case record.TopicDeleted:
-		f.topic.Name, err = record.DecodeName(b)
-	case record.Positions:
-		f.positions, err = record.DecodePositions(b)
-	default:
-		err = fmt.Errorf("kind %d: %w", k, record.ErrMalformed)
+		q.next = q.Max()
 	}
-	return f, err
+	return q
 }
 
-// apply folds one frame into the state; mu is held. Its errors mean that the
-// log contradicts itself, which only a replay can meet.
+// apply folds one frame into the state. Calls exclude each other. Its errors
+// mean that the log contradicts itself, which only a replay can meet.
 func (s *state) apply(f *fact) error {
+	if f.base != s.base {
+		s.roll(f.base)
+	}
 	switch f.kind {
 	case record.Message:
 		return s.visible(f)
 	case record.Fired:
+		s.mu.Lock()
 		s.delays.Done(f.msg.ref)
+		s.mu.Unlock()
 		return s.visible(f)
 	case record.Committed:
+		s.mu.Lock()
 		s.halves.Decide(f.msg.ref, halves.Committed)
+		s.mu.Unlock()
 		return s.visible(f)
+	default:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.applyHidden(f)
+	}
+}
+
+// applyHidden folds a frame that makes no message visible; mu is held.
+func (s *state) applyHidden(f *fact) error {
+	switch f.kind {
 	case record.Delayed:
-		if s.delays.Add(delay.Item{DueMs: f.msg.due, Pos: f.pos, Topic: f.msg.topic}) && s.onDelay != nil {
+		t := s.topics[f.msg.topic]
+		if t == nil {
+			return nil // its topic was deleted before what is kept begins
+		}
+		if s.delays.Add(duetime.Item{DueMs: f.msg.due, Pos: f.pos, Topic: t.id()}) && s.onDelay != nil {
 			s.onDelay()
 		}
 	case record.Half:
-		id := halves.ID{Group: f.msg.group, Tx: f.msg.id}
-		s.halves.Prepared(id, f.pos, f.msg.storedMs)
+		h := halves.Half{
+			ID: halves.ID{Group: f.msg.group, Tx: f.msg.id}, State: halves.Open,
+			Pos: f.pos, StoredMs: f.msg.storedMs, Size: f.size,
+		}
+		s.halves.Prepare(h)
 		if s.onHalf != nil {
-			s.onHalf(s.halves.Get(id))
+			s.onHalf(h)
 		}
 	case record.RolledBack:
-		s.halves.Decide(f.half, halves.RolledBack)
+		s.halves.Decide(f.ctl.half, halves.RolledBack)
 	case record.Parked:
-		s.halves.Park(f.half, f.park.At, f.park.Checks)
+		s.halves.Park(f.ctl.half, f.ctl.park.At, f.ctl.park.Checks)
 	case record.TopicCreated:
-		s.createTopic(f.topic)
+		s.createTopic(f.pos, f.ctl)
 	case record.TopicDeleted:
-		s.deleteTopic(f.topic.Name)
+		s.deleteTopic(f.ctl.topic.Name)
 	case record.Positions:
-		s.progressed(f.positions)
+		s.progressed(f.ctl.positions)
 	}
 	return nil
 }
 
-// visible puts a message into its queue and into the index.
+// roll notes that a new segment begins.
+func (s *state) roll(base int64) {
+	s.mu.Lock()
+	if s.base >= 0 {
+		s.ends = append(s.ends, segmentEnd{s.base, s.lastMs})
+	}
+	first := s.base < 0
+	s.base = base
+	s.mu.Unlock()
+	if s.set != nil {
+		s.set.Begin(base)
+	}
+	if s.onRoll != nil && !first {
+		s.onRoll(base)
+	}
+}
+
+// visible puts a message into its queue and into the index, and wakes who
+// waits for it.
 func (s *state) visible(f *fact) error {
-	t := s.topics[f.msg.topic]
-	if t == nil || f.msg.queue < 0 || f.msg.queue >= len(t.queues) {
-		return fmt.Errorf("message at %d is for queue %d of topic %q, which does not exist", f.pos, f.msg.queue, f.msg.topic)
+	m := &f.msg
+	q := m.q
+	if q == nil {
+		t := s.topics[m.topic]
+		if t == nil || m.queue < 0 || m.queue >= len(t.queues) {
+			return fmt.Errorf("message at %d is for queue %d of topic %q, which does not exist", f.pos, m.queue, m.topic)
+		}
+		q = t.queues[m.queue]
 	}
-	q := t.queues[f.msg.queue]
-	if q.Max() != f.msg.offset {
-		return fmt.Errorf("message at %d has offset %d in queue %d of topic %q, which has %d messages",
-			f.pos, f.msg.offset, f.msg.queue, f.msg.topic, q.Max())
+	s.lastMs = max(s.lastMs, m.storedMs)
+	if s.set == nil {
+		q.next = m.offset + 1
+		return nil
 	}
-	if f.msg.id != "" {
-		s.index.Add(byID, f.msg.topic, f.msg.id, f.pos)
+	if end := q.Max(); end > m.offset {
+		return fmt.Errorf("message at %d has offset %d in queue %s, which has %d messages", f.pos, m.offset, q.lane, end)
 	}
-	for _, k := range f.msg.keys {
-		s.index.Add(byKey, f.msg.topic, k, f.pos)
+	s.set.Add(q.Queue, m.offset, segindex.Entry{Pos: f.pos, StoredMs: m.storedMs, Tag: m.tag, Size: int32(f.size)})
+	for _, h := range m.hashes {
+		s.set.AddKey(h, f.pos)
 	}
-	q.Append(queue.Entry{Pos: f.pos, StoredMs: f.msg.storedMs, Tag: f.msg.tag, Size: int32(f.size)})
+	q.next = m.offset + 1
+	q.wake()
 	return nil
 }
 
-// createTopic makes a topic, or adds queues to it.
-func (s *state) createTopic(r record.Topic) {
-	t := s.topics[r.Name]
-	if t == nil {
-		t = &topic{name: r.Name}
-		s.topics[r.Name] = t
+// wake tells the lanes that read the queue that it has grown.
+func (q *topicQueue) wake() {
+	if w := q.watchers.Load(); w != nil {
+		for _, s := range *w {
+			s.signal()
+		}
 	}
-	for len(t.queues) < r.Queues {
-		t.queues = append(t.queues, new(queue.Queue))
-	}
-	t.origins = slices.Clone(r.Origins)
 }
 
+// watch makes s one of those that a new message wakes.
+func (q *topicQueue) watch(s *slot) {
+	for {
+		old := q.watchers.Load()
+		var list []*slot
+		if old != nil {
+			if slices.Contains(*old, s) {
+				return
+			}
+			list = slices.Clone(*old)
+		}
+		list = append(list, s)
+		if q.watchers.CompareAndSwap(old, &list) {
+			return
+		}
+	}
+}
+
+// unwatch is the opposite of watch.
+func (q *topicQueue) unwatch(s *slot) {
+	for {
+		old := q.watchers.Load()
+		if old == nil || !slices.Contains(*old, s) {
+			return
+		}
+		list := slices.DeleteFunc(slices.Clone(*old), func(o *slot) bool { return o == s })
+		if q.watchers.CompareAndSwap(old, &list) {
+			return
+		}
+	}
+}
+
+// createTopic makes a topic, or adds queues to it, as the frame at pos says; mu
+// is held.
+func (s *state) createTopic(pos int64, c *control) {
+	t := c.made
+	if t == nil {
+		t = s.grownTopic(s.topics[c.topic.Name], c.topic)
+	}
+	for _, q := range t.queues {
+		s.nextID = max(s.nextID, q.id+1)
+	}
+	for i, next := range c.topic.Next {
+		// Behind a quarantined range offsets are left out that a lost message
+		// may have had.
+		q := t.queues[i]
+		if s.set != nil && q.Max() < next {
+			s.set.Add(q.Queue, next-1, segindex.Entry{Pos: pos, StoredMs: s.lastMs})
+		}
+		q.next = max(q.next, next)
+	}
+	s.topics[t.name] = t
+}
+
+// grownTopic is the topic that r describes, with the queues that t has.
+func (s *state) grownTopic(t *topic, r record.Topic) *topic {
+	made := &topic{name: r.Name, origins: slices.Clone(r.Origins)}
+	if t != nil {
+		made.queues = slices.Clone(t.queues)
+	}
+	for i := len(made.queues); i < r.Queues; i++ {
+		id, next := s.nextID, int64(0)
+		if i < len(r.IDs) {
+			id = r.IDs[i]
+		} else {
+			s.nextID++
+		}
+		if i < len(r.Next) {
+			next = r.Next[i]
+		}
+		made.queues = append(made.queues, s.newQueue(r.Name, i, id, next))
+	}
+	return made
+}
+
+// deleteTopic removes a topic; mu is held.
 func (s *state) deleteTopic(name string) {
+	if t := s.topics[name]; t != nil {
+		s.delays.DropTopic(t.id())
+		for _, q := range t.queues {
+			if s.set != nil {
+				s.set.Drop(q.id)
+			}
+		}
+	}
 	delete(s.topics, name)
-	s.delays.DropTopic(name)
 	for k := range s.positions {
 		if k.topic != name {
 			continue
@@ -216,7 +308,7 @@ func (s *state) deleteTopic(name string) {
 			if i := slices.Index(t.origins, name); i >= 0 {
 				s.progressed(record.GroupPositions{
 					Group: k.group, Topic: name,
-					Lanes: []record.LanePosition{{Queue: record.RetryLane, Next: t.queues[i].Max()}},
+					Lanes: []record.LanePosition{{Queue: record.RetryLane, Next: t.queues[i].next}},
 				})
 			}
 		}
@@ -237,7 +329,7 @@ func (s *state) progressed(g record.GroupPositions) {
 
 // queue answers a queue of a topic, or nil. The queue number of the retry lane
 // means the queue of the group's retry topic that belongs to the topic.
-func (s *state) queue(group, name string, n int) *queue.Queue {
+func (s *state) queue(group, name string, n int) *topicQueue {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if n == record.RetryLane {

@@ -1,11 +1,14 @@
 package embedded
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -37,67 +40,97 @@ func (e *engine) position(handle []byte) (int64, bool) {
 
 // Prepare stores a half message; see [driver.Transactor].
 func (t transactor) Prepare(ctx context.Context, group string, m *driver.Message) (driver.Half, error) {
-	op := fmt.Sprintf("prepare half message of group %s", group)
-	e, failure := t.c.use(ctx, op)
+	fail := func(err *driver.Error) (driver.Half, error) {
+		return driver.Half{}, withOp(err, "prepare half message of group "+group)
+	}
+	e, failure := t.c.use(ctx, "")
 	if failure != nil {
-		return driver.Half{}, failure
+		return fail(failure)
 	}
-	id, j, err := e.prepareHalf(group, m)
-	if err != nil {
-		return driver.Half{}, driver.Errorf(driver.InvalidArgument, op, "%w", err)
+	if e.w.full.Load() {
+		return fail(fullError())
 	}
-	if failure := e.w.do(ctx, t.c.done, j, len(j.frame.payload)); failure != nil {
-		return driver.Half{}, withOp(failure, op)
+	j := prepareJobs.Get().(*prepareJob)
+	if err := e.prepareHalf(j, group, m); err != nil {
+		j.recycle()
+		return fail(driver.Errorf(driver.InvalidArgument, "", "%w", err))
 	}
-	if j.err != nil {
-		return driver.Half{}, withOp(j.err, op)
+	if failure := e.w.do(ctx, t.c.done, j, j.frame.size()); failure != nil {
+		return fail(failure)
 	}
-	return driver.Half{TxID: id, Group: group, Handle: e.handle(j.pos)}, nil
+	id, pos, failure := j.id.Tx, j.pos, j.err
+	j.recycle()
+	if failure != nil {
+		return fail(failure)
+	}
+	return driver.Half{TxID: id, Group: group, Handle: e.handle(pos)}, nil
 }
 
 // prepareHalf checks and encodes a half message.
-func (e *engine) prepareHalf(group string, m *driver.Message) (id string, j *prepareJob, err error) {
+func (e *engine) prepareHalf(j *prepareJob, group string, m *driver.Message) error {
 	if err := driver.ValidGroup(group); err != nil {
-		return "", nil, err
+		return err
 	}
 	if m == nil {
-		return "", nil, fmt.Errorf("the message is nil")
+		return errors.New("the message is nil")
 	}
 	if err := e.checkMessage(m); err != nil {
-		return "", nil, err
+		return err
 	}
 	if !m.DeliverAt.IsZero() {
-		return "", nil, fmt.Errorf("a half message cannot be delayed; leave DeliverAt out")
+		return errors.New("a half message cannot be delayed; leave DeliverAt out")
 	}
-	if id = m.ID; id == "" {
+	id := m.ID
+	if id == "" {
 		id = e.ids.Next()
 	}
-	o := newOutgoing(m, id, e.log.Now())
-	b := message.AppendProperty([]byte(o.stored.Properties), message.TranMsg, "true")
-	o.stored.Properties = string(message.AppendProperty(b, message.ProducerGroup, group))
-	payload, err := o.payload()
-	if err != nil {
-		return "", nil, err
+	j.id, j.explicit, j.queue, j.key = halves.ID{Group: group, Tx: id}, m.QueueSet, m.Queue, m.OrderingKey
+	f := &j.frame
+	j.idText = append(j.idText[:0], id...)
+	j.extra = message.AppendProperty(j.extra[:0], message.TranMsg, "true")
+	j.extra = message.AppendProperty(j.extra, message.ProducerGroup, group)
+	if err := j.out.encode(f, m, j.idText, j.extra, e.log.Now()); err != nil {
+		return err
 	}
-	return id, &prepareJob{
-		id: halves.ID{Group: group, Tx: id}, explicit: m.QueueSet, queue: m.Queue, key: m.OrderingKey,
-		frame: &frame{payload: payload, fact: fact{kind: record.Half, msg: messageFact{
-			topic: m.Topic, tag: o.tag, id: id, keys: o.keys, group: group,
-		}}},
-	}, nil
+	f.half, f.fact.kind = j.id, record.Half
+	f.fact.msg.group, f.fact.msg.id = group, id
+	return nil
 }
 
 // prepareJob stores a half message, unless there is one of the same identity.
+// Jobs are used again and again.
 type prepareJob struct {
 	id       halves.ID
 	explicit bool
 	queue    int
 	key      string
-	frame    *frame
-	first    *frame // that of the same identity in the same batch
+	out      outgoing
+	idText   []byte
+	extra    []byte
+	frame    frame
+	first    *frame // that of the same identity, staged before or by this job
 	pos      int64
 	err      *driver.Error
 }
+
+var prepareJobs = sync.Pool{New: func() any { return new(prepareJob) }} //nolint:gochecknoglobals // a pool has no state
+
+// recycle gives j back, unless another job looks at its frame.
+func (j *prepareJob) recycle() {
+	if j.frame.shared {
+		return
+	}
+	out, id, extra := j.out, j.idText, j.extra
+	out.reset()
+	*j = prepareJob{out: out, idText: id, extra: extra}
+	if cap(out.b) <= keepEncoded {
+		prepareJobs.Put(j)
+	}
+}
+
+// detach copies what belongs to the caller of Prepare, which may give up before
+// j is staged.
+func (j *prepareJob) detach() { j.frame.body = bytes.Clone(j.frame.body) }
 
 func (j *prepareJob) stage(w *writer) {
 	if h := w.half(j.id); h.State != halves.None {
@@ -105,6 +138,7 @@ func (j *prepareJob) stage(w *writer) {
 		return
 	}
 	if j.first = w.halves[j.id]; j.first != nil {
+		j.first.shared = true
 		return
 	}
 	m := &j.frame.fact.msg
@@ -117,9 +151,9 @@ func (j *prepareJob) stage(w *writer) {
 		j.err = err
 		return
 	}
-	j.first = j.frame
-	if w.append(j.frame, 0) {
-		w.halves[j.id] = j.frame
+	j.first = &j.frame
+	if w.append(j.first, 0) {
+		w.halves[j.id] = j.first
 	}
 }
 
@@ -127,6 +161,15 @@ func (j *prepareJob) finish() {
 	if j.first != nil {
 		j.pos, j.err = j.first.fact.pos, j.first.err
 	}
+}
+
+// undecided answers the applied state of the half message at pos, if it waits
+// for a decision.
+func (w *writer) undecided(pos int64) halves.Half {
+	w.st.mu.RLock()
+	defer w.st.mu.RUnlock()
+	h, _ := w.st.halves.At(pos)
+	return h
 }
 
 // half answers the applied state of a half message.
@@ -138,66 +181,100 @@ func (w *writer) half(id halves.ID) halves.Half {
 
 // Resolve decides a half message; see [driver.Transactor].
 func (t transactor) Resolve(ctx context.Context, h driver.Half, d driver.Decision) error {
-	op := fmt.Sprintf("%s transaction %s of group %s", d, h.TxID, h.Group)
-	if d != driver.Commit && d != driver.Rollback {
-		return driver.Errorf(driver.InvalidArgument, op, "decision %d; it takes Commit or Rollback", d)
+	fail := func(err *driver.Error) error {
+		return asError(err, fmt.Sprintf("%s transaction %s of group %s", d, h.TxID, h.Group))
 	}
-	e, failure := t.c.use(ctx, op)
+	if d != driver.Commit && d != driver.Rollback {
+		return fail(driver.Errorf(driver.InvalidArgument, "", "decision %d; it takes Commit or Rollback", d))
+	}
+	e, failure := t.c.use(ctx, "")
 	if failure != nil {
-		return failure
+		return fail(failure)
 	}
 	pos, ok := e.position(h.Handle)
 	if !ok {
-		return driver.Errorf(driver.NotFound, op, "the handle is none of this broker")
+		return fail(driver.Errorf(driver.NotFound, "", "the handle is none of this broker"))
 	}
-	return asError(e.resolve(ctx, t.c.done, halves.ID{Group: h.Group, Tx: h.TxID}, pos, d), op)
+	if failure = e.resolve(ctx, t.c.done, halves.ID{Group: h.Group, Tx: h.TxID}, pos, d); failure != nil {
+		return fail(failure)
+	}
+	return nil
 }
 
 // resolve decides the half message id, which lies at pos.
 func (e *engine) resolve(ctx context.Context, closed <-chan struct{}, id halves.ID, pos int64, d driver.Decision) *driver.Error {
-	j := &resolveJob{id: id, pos: pos, decision: d}
-	e.st.mu.RLock()
-	h := e.st.halves.Get(id)
-	e.st.mu.RUnlock()
-	size := 0
-	if d == driver.Commit && h.Pos == pos && h.State.Verdict(d) == halves.Decides {
-		// Encoded here, so that the writer does not read.
-		if j.frame, j.err = e.committed(pos); j.err != nil {
-			return j.err
+	j := resolveJobs.Get().(*resolveJob)
+	j.id, j.pos, j.decision = id, pos, d
+	if d == driver.Commit {
+		e.st.mu.RLock()
+		h, open := e.st.halves.At(pos)
+		e.st.mu.RUnlock()
+		if open && h.ID == id {
+			// Encoded here, so that the writer does not read.
+			if err := e.committed(j, h); err != nil {
+				return err
+			}
 		}
-		size = len(j.frame.payload)
+	}
+	size := 0
+	if j.frame != nil {
+		size = j.frame.size()
 	}
 	if err := e.w.do(ctx, closed, j, size); err != nil {
 		return err
 	}
-	return j.err
+	err := j.err
+	j.recycle()
+	return err
 }
 
 // committed encodes the visible message of a half. It names the position of
 // the half, so this one frame is the decision.
-func (e *engine) committed(pos int64) (*frame, *driver.Error) {
-	s, k, _, err := e.read(pos, sizeUnknown)
+func (e *engine) committed(j *resolveJob, h halves.Half) *driver.Error {
+	kind, b, err := e.log.ReadSized(h.Pos, h.Size, j.raw)
 	if err != nil {
-		return nil, readError(err, "")
+		e.count.unread(err)
+		return readError(err, "")
 	}
-	if k != record.Half {
-		return nil, driver.Errorf(driver.Internal, "", "the frame at %d is no half message", pos)
+	j.raw = b
+	v, _, err := message.DecodeView(b)
+	if record.Kind(kind) != record.Half || err != nil {
+		return driver.Errorf(driver.Internal, "", "the frame at %d is no half message", h.Pos)
 	}
-	o := outgoingOf(s)
-	props := message.SetProperty(s.Properties, message.TranMsg, "")
-	o.stored.Properties = message.SetProperty(props, message.ProducerGroup, "")
-	o.stored.PreparedTransactionOffset = pos
-	payload, err := o.payload()
+	f := &j.own
+	s := v.Stored
+	s.PreparedTransactionOffset = h.Pos
+	if s.Topic = j.topic; string(v.TopicBytes) != j.topic {
+		s.Topic = string(v.TopicBytes)
+		j.topic = s.Topic
+	}
+	f.fact.msg = messageFact{queue: int(s.QueueID), ref: h.Pos}
+	err = j.out.around(f, &s, func(b []byte) []byte {
+		for name, value := range message.PropertiesOf(v.PropertyBytes) {
+			if string(name) != message.TranMsg && string(name) != message.ProducerGroup {
+				b = append(append(b, name...), '\x01')
+				b = append(append(b, value...), '\x02')
+			}
+		}
+		return b
+	})
 	if err != nil {
-		return nil, encodeError(err)
+		return encodeError(err)
 	}
-	return &frame{payload: payload, fact: fact{kind: record.Committed, msg: messageFact{
-		topic: s.Topic, queue: int(s.QueueID), tag: o.tag, id: o.id, keys: o.keys, ref: pos,
-	}}}, nil
+	f.fact.kind = record.Committed
+	j.out.copyFact(f, s.Topic, v.PropertyBytes)
+	j.frame = f
+	return nil
 }
 
-// resolveJob appends the one frame that decides a half message.
+// resolveJob appends the one frame that decides a half message. Jobs are used
+// again and again.
 type resolveJob struct {
+	raw   []byte // the half message
+	topic string // of the last one
+	out   outgoing
+	own   frame
+
 	id       halves.ID
 	pos      int64
 	decision driver.Decision
@@ -206,8 +283,26 @@ type resolveJob struct {
 	err      *driver.Error
 }
 
+var resolveJobs = sync.Pool{New: func() any { return new(resolveJob) }} //nolint:gochecknoglobals // a pool has no state
+
+// recycle gives j back, unless another job looks at its frame.
+func (j *resolveJob) recycle() {
+	if j.own.shared {
+		return
+	}
+	raw, topic, out := j.raw, j.topic, j.out
+	out.reset()
+	*j = resolveJob{raw: raw, topic: topic, out: out}
+	if cap(raw)+cap(out.b) <= keepEncoded {
+		resolveJobs.Put(j)
+	}
+}
+
 func (j *resolveJob) stage(w *writer) {
-	h := w.half(j.id)
+	h := w.undecided(j.pos)
+	if h.ID != j.id {
+		h = w.half(j.id)
+	}
 	if h.State == halves.None || h.Pos != j.pos {
 		j.frame = nil
 		j.err = driver.Errorf(driver.NotFound, "", "group %s has no such half message, or it was decided long ago", j.id.Group)
@@ -216,6 +311,7 @@ func (j *resolveJob) stage(w *writer) {
 	state := h.State
 	if s, ok := w.decided[j.id]; ok {
 		state, j.earlier = s.state, s.frame
+		s.frame.shared = true
 	}
 	switch state.Verdict(j.decision) {
 	case halves.Repeats:
@@ -229,7 +325,8 @@ func (j *resolveJob) stage(w *writer) {
 	}
 	j.earlier = nil
 	if j.decision == driver.Rollback {
-		j.frame = &frame{fact: fact{kind: record.RolledBack, half: h.Pos}, payload: record.Decided{Half: h.Pos}.Append(nil)}
+		j.own = frame{half: j.id, fact: fact{kind: record.RolledBack, ctl: &control{half: h.Pos}}, head: record.Decided{Half: h.Pos}.Append(nil)}
+		j.frame = &j.own
 		if w.control(j.frame) {
 			w.decided[j.id] = stagedDecision{halves.RolledBack, j.frame}
 		}
@@ -245,6 +342,7 @@ func (j *resolveJob) stage(w *writer) {
 		j.frame, j.err = nil, err
 		return
 	}
+	j.frame.half = j.id
 	// The topic may have been deleted and made anew with fewer queues.
 	w.appendMessage(j.frame, t, m.queue%len(t.next))
 	if j.frame.err == nil {
@@ -292,7 +390,7 @@ func (t transactor) Parked(ctx context.Context, limit int) ([]driver.ParkedHalf,
 	})
 	var out []driver.ParkedHalf
 	for _, h := range parked[:min(limit, len(parked))] {
-		d, err := e.halfDelivery(h.Pos)
+		d, err := e.halfDelivery(h)
 		if err != nil {
 			return out, withOp(err, op)
 		}
@@ -305,17 +403,31 @@ func (t transactor) Parked(ctx context.Context, limit int) ([]driver.ParkedHalf,
 }
 
 // halfDelivery shows a half message to its producer group.
-func (e *engine) halfDelivery(pos int64) (*driver.Delivery, *driver.Error) {
-	s, k, _, err := e.read(pos, sizeUnknown)
+func (e *engine) halfDelivery(h halves.Half) (*driver.Delivery, *driver.Error) {
+	s, err := e.readHalf(h)
 	if err != nil {
-		return nil, readError(err, "")
-	}
-	if k != record.Half {
-		return nil, driver.Errorf(driver.Internal, "", "the frame at %d is no half message", pos)
+		return nil, err
 	}
 	d := newDelivery(&s)
 	d.Offset = -1
 	return d, nil
+}
+
+// readHalf reads a half message that is not decided.
+func (e *engine) readHalf(h halves.Half) (message.Stored, *driver.Error) {
+	size := h.Size
+	if size == 0 {
+		size = sizeUnknown
+	}
+	s, k, _, err := e.read(h.Pos, size)
+	if err != nil {
+		e.count.unread(err)
+		return s, readError(err, "")
+	}
+	if k != record.Half {
+		return s, driver.Errorf(driver.Internal, "", "the frame at %d is no half message", h.Pos)
+	}
+	return s, nil
 }
 
 // parkJob notes that a half message stayed undecided.
@@ -331,7 +443,7 @@ func (j *parkJob) stage(w *writer) {
 		return
 	}
 	p := record.Park{Half: h.Pos, At: w.nowMs, Checks: j.checks}
-	j.frame = &frame{fact: fact{kind: record.Parked, half: p.Half, park: p}, payload: p.Append(nil)}
+	j.frame = &frame{fact: fact{kind: record.Parked, ctl: &control{half: p.Half, park: p}}, head: p.Append(nil)}
 	w.control(j.frame)
 }
 

@@ -2,8 +2,8 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,37 +11,45 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/internal/halves"
-	"github.com/sluicemq/sluice/broker/embedded/internal/record"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
 const (
-	// batchBytes ends a group commit, so that a burst is answered in parts and
-	// the buffer of the log stays small.
-	batchBytes = 4 << 20
 	// pendingBytes is how much may wait to be written. Beyond it the broker is
 	// busy: the disk is slower than the senders, and waiting would only move
 	// the queue from them to here.
 	pendingBytes = 256 << 20
+	// spins is how often a job tries to get the write path before it queues. A
+	// stay on the path takes about a microsecond, queueing two changes of
+	// goroutines.
+	spins = 64
+	// turns is how often whoever leaves the write path works off what queued
+	// meanwhile, before the writer's goroutine takes over.
+	turns = 8
 )
 
-// job is one unit of work for the writer. Both methods run on the writer's
-// goroutine and must not block.
+// job is one unit of work on the write path.
 type job interface {
-	// stage looks at what is planned, refuses or appends frames.
+	// stage looks at what is planned, refuses or appends frames. It runs on the
+	// write path and must not block.
 	stage(w *writer)
 	// finish sees the fate of the frames; what was stored is visible by then.
+	// It must not block.
 	finish()
 }
 
-// ticket is a job that waits for the writer.
+// ticket is a job that waits for the write path.
 type ticket struct {
 	job  job
 	size int
 	// state goes from queued to started, or to dropped when the caller gave up
 	// first; so the caller knows whether the work may have been done.
 	state atomic.Uint32
-	done  chan struct{}
+	// staged is closed when the job was staged; round or err is set by then,
+	// or none if the job is finished.
+	staged chan struct{}
+	round  *round
+	err    *driver.Error // the writer has ended
 }
 
 const (
@@ -50,38 +58,70 @@ const (
 	dropped
 )
 
-// frame is one frame that a job appends.
+// frame is one frame that a job appends: the payload is head, body and tail,
+// one after the other.
 type frame struct {
-	fact    fact
-	payload []byte
-	err     *driver.Error // why it is not stored; has no Op
+	fact             fact
+	head, body, tail []byte
+	half             halves.ID     // that it prepares or decides
+	err              *driver.Error // why it is not stored; has no Op
+	// shared: another job looks at err when it finishes. It is set on the path,
+	// before the round of the frame is concluded.
+	shared bool
 }
 
-// writer owns the writing side of the log. One goroutine takes everything that
-// is pending, stages it, flushes and syncs once, applies it to the state and
-// answers: a group commit that never waits for company.
+func (f *frame) size() int { return len(f.head) + len(f.body) + len(f.tail) }
+
+// round is one group commit: what was staged since the one before.
+type round struct {
+	frames []*frame
+	jobs   []job
+	done   chan struct{} // closed when the jobs are finished
+}
+
+func newRound() *round { return &round{done: make(chan struct{})} }
+
+// writer is the writing side of the log. Whoever holds path is the writer: it
+// stages jobs, which append frames.
+//
+// Where an answer means no sync, the caller itself goes through the path,
+// writes to the operating system, applies and leaves; who finds the path taken
+// for longer queues, and is served by the one who holds it.
+//
+// Where it means a sync, a job only joins the round at hand. The writer's
+// goroutine ends the round: one write, one sync outside of the path, while the
+// next round fills, then everything becomes visible and is answered. Nobody
+// waits for company: a round that finds the disk idle is synced at once.
+//
+// Lock order: path, slot.mu, state.mu; path, writer.mu.
 type writer struct {
 	log    *commitlog.Log
 	st     *state
 	mode   Sync
 	logger *slog.Logger
+	wake   chan struct{} // buffer 1: "look again"
+	failed atomic.Pointer[driver.Error]
+	full   atomic.Bool // no new messages are taken: the disk is full
+	// onFull is told, on the path, that there was no space. It must not block.
+	onFull func()
+	bytes  atomic.Int64 // that wait, for the path or for a sync
 
 	mu      sync.Mutex
 	pending []*ticket
-	bytes   int
-	closed  bool
-	wake    chan struct{} // buffer 1: "look again"
-	failed  atomic.Pointer[driver.Error]
+	waiting atomic.Int32 // len(pending)
+	closed  atomic.Bool
 
-	// What follows belongs to the writer's goroutine.
+	// What follows belongs to whoever holds path.
 
+	path    sync.Mutex
+	over    bool // the writer's goroutine has ended, nothing is staged any more
 	plan    plan
-	decided map[halves.ID]stagedDecision // in this batch
-	halves  map[halves.ID]*frame         // in this batch
-	fired   map[int64]bool               // in this batch
-	frames  []*frame
-	broken  *driver.Error // why this batch takes no more frames
+	decided map[halves.ID]stagedDecision // staged and not applied
+	halves  map[halves.ID]*frame         // the same
+	fired   map[int64]bool               // the same
+	round   *round
 	nowMs   int64
+	broken  *driver.Error // why the round takes no more frames
 	// unsynced and unnoted are when the oldest write happened that no sync, and
 	// no checkpoint, has covered; zero for none.
 	unsynced, unnoted time.Time
@@ -92,7 +132,7 @@ type writer struct {
 // syncs, so not each write is noted.
 const checkpointAfter = 5 * time.Second
 
-// stagedDecision is a decision in the batch at hand.
+// stagedDecision is a decision that is not applied yet.
 type stagedDecision struct {
 	state halves.State
 	frame *frame
@@ -101,107 +141,377 @@ type stagedDecision struct {
 func newWriter(log *commitlog.Log, st *state, mode Sync, logger *slog.Logger, queues int, autoCreate bool) *writer {
 	return &writer{
 		log: log, st: st, mode: mode, logger: logger, wake: make(chan struct{}, 1),
-		plan:    plan{st: st, queues: queues, autoCreate: autoCreate, topics: map[string]*topicPlan{}},
+		plan:    plan{st: st, queues: queues, autoCreate: autoCreate, topics: map[string]*topicPlan{}, nextID: st.nextID},
 		decided: map[halves.ID]stagedDecision{}, halves: map[halves.ID]*frame{}, fired: map[int64]bool{},
+		round: newRound(),
 	}
 }
 
-// submit hands j over. size is roughly what it will write.
-func (w *writer) submit(j job, size int) (*ticket, *driver.Error) {
-	t := &ticket{job: j, size: size, done: make(chan struct{})}
-	w.mu.Lock()
-	switch {
-	case w.closed:
-		w.mu.Unlock()
-		return nil, closedError("")
-	case w.bytes > pendingBytes:
-		w.mu.Unlock()
-		return nil, &driver.Error{Code: driver.ResourceExhausted, Retryable: true, RetryAfter: busyAfter, Err: errBusy}
-	}
-	w.pending = append(w.pending, t)
-	w.bytes += size
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-	return t, nil
-}
+// syncs reports whether an answer means a sync.
+func (w *writer) syncs() bool { return w.mode == SyncAlways }
 
-// do runs j and waits for it. An error means that j must not be looked at: its
-// caller gave up, by ctx or because closed was closed. MaybeDone of the error
-// tells whether j was dropped for good or may be at work.
+// do runs j and waits for it. size is roughly what it will write. An error
+// means that j must not be looked at: its caller gave up, by ctx or because
+// closed was closed. MaybeDone of the error tells whether j was dropped for
+// good or may be at work.
 func (w *writer) do(ctx context.Context, closed <-chan struct{}, j job, size int) *driver.Error {
-	t, err := w.submit(j, size)
-	if err != nil {
+	if err := w.admit(size); err != nil {
 		return err
 	}
-	select {
-	case <-t.done:
+	if !w.enter() {
+		return w.await(ctx, closed, w.enqueue(j, size))
+	}
+	r := w.run(j)
+	w.leave()
+	if r == nil {
+		w.bytes.Add(-int64(size))
 		return nil
-	case <-ctx.Done():
-		if t.state.CompareAndSwap(queued, dropped) {
-			return driver.FromContext(ctx, "", false)
+	}
+	defer w.bytes.Add(-int64(size))
+	return waitFor(ctx, closed, r.done)
+}
+
+// start runs j without waiting for it.
+func (w *writer) start(j job, size int) *driver.Error {
+	if err := w.admit(size); err != nil {
+		return err
+	}
+	if !w.enter() {
+		t := w.enqueue(j, size)
+		go func() { // the bytes count until they are written
+			if <-t.staged; t.round != nil {
+				<-t.round.done
+			}
+			w.bytes.Add(-int64(size))
+		}()
+		return nil
+	}
+	r := w.run(j)
+	w.leave()
+	if r != nil {
+		go func() {
+			<-r.done
+			w.bytes.Add(-int64(size))
+		}()
+		return nil
+	}
+	w.bytes.Add(-int64(size))
+	return nil
+}
+
+// admit counts size bytes in, or refuses them.
+func (w *writer) admit(size int) *driver.Error {
+	if w.closed.Load() {
+		return closedError("")
+	}
+	if w.bytes.Add(int64(size)) > pendingBytes+int64(size) {
+		w.bytes.Add(-int64(size))
+		return &driver.Error{Code: driver.ResourceExhausted, Retryable: true, RetryAfter: busyAfter, Err: errBusy}
+	}
+	return nil
+}
+
+// enter tries to get the write path without sleeping.
+func (w *writer) enter() bool {
+	for range spins {
+		if w.waiting.Load() > 0 {
+			return false // who queues comes first
 		}
-		return driver.FromContext(ctx, "", true)
+		if w.path.TryLock() {
+			if !w.over {
+				return true
+			}
+			w.path.Unlock()
+			return false
+		}
+	}
+	return false
+}
+
+// enqueue puts j in line. Whoever leaves the path next serves it.
+func (w *writer) enqueue(j job, size int) *ticket {
+	if d, ok := j.(interface{ detach() }); ok {
+		d.detach()
+	}
+	t := &ticket{job: j, size: size, staged: make(chan struct{})}
+	w.mu.Lock()
+	w.pending = append(w.pending, t)
+	w.waiting.Store(int32(len(w.pending)))
+	w.mu.Unlock()
+	if w.path.TryLock() {
+		w.leave()
+	}
+	return t
+}
+
+// await waits for a ticket and its round.
+func (w *writer) await(ctx context.Context, closed <-chan struct{}, t *ticket) *driver.Error {
+	release := func() { w.bytes.Add(-int64(t.size)) }
+	select {
+	case <-t.staged:
+	case <-ctx.Done():
+		release()
+		return driver.FromContext(ctx, "", !t.state.CompareAndSwap(queued, dropped))
 	case <-closed:
+		release()
 		e := closedError("")
 		e.MaybeDone = !t.state.CompareAndSwap(queued, dropped)
 		return e
 	}
+	defer release()
+	if t.round == nil {
+		return t.err
+	}
+	return waitFor(ctx, closed, t.round.done)
 }
 
-// close lets the writer finish what is pending and end.
-func (w *writer) close() {
-	w.mu.Lock()
-	w.closed = true
-	w.mu.Unlock()
+// waitFor waits for the end of a round. Who gives up does not know its end.
+func waitFor(ctx context.Context, closed <-chan struct{}, done <-chan struct{}) *driver.Error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return driver.FromContext(ctx, "", true)
+	case <-closed:
+		e := closedError("")
+		e.MaybeDone = true
+		return e
+	}
+}
+
+// run stages j. It answers the round to wait for, or nil if j is finished. The
+// path is held.
+func (w *writer) run(j job) *round {
+	w.nowMs = w.log.Now().UnixMilli()
+	w.broken = w.failed.Load()
+	j.stage(w)
+	r := w.round
+	r.jobs = append(r.jobs, j)
+	if !w.syncs() {
+		w.flush(r)
+		w.conclude(r)
+		r.reset()
+		return nil
+	}
+	if len(r.jobs) == 1 {
+		w.notify()
+	}
+	return r
+}
+
+// notify makes the writer's goroutine look again.
+func (w *writer) notify() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
 }
 
-// take takes pending tickets, up to batchBytes of them.
-func (w *writer) take() (ts []*ticket, closed bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n, size := 0, 0
-	for n < len(w.pending) && (n == 0 || size+w.pending[n].size <= batchBytes) {
-		size += w.pending[n].size
-		n++
+// leave works off what queued and gives up the path.
+func (w *writer) leave() {
+	for turn := 0; ; turn++ {
+		if w.waiting.Load() > 0 {
+			w.serve()
+		}
+		over := w.over
+		w.path.Unlock()
+		if w.waiting.Load() == 0 {
+			return
+		}
+		if turn >= turns && !over {
+			w.notify()
+			return
+		}
+		if !w.path.TryLock() {
+			return // that one serves
+		}
 	}
-	w.bytes -= size
-	ts = w.pending[:n:n]
-	if w.pending = w.pending[n:]; len(w.pending) == 0 {
-		w.pending = nil
-	}
-	return ts, w.closed
 }
 
-// run is the writer's goroutine. It ends after close.
-func (w *writer) run() {
+// serve stages what queued; the path is held.
+func (w *writer) serve() {
+	w.mu.Lock()
+	ts := w.pending
+	w.pending = nil
+	w.waiting.Store(0)
+	w.mu.Unlock()
+	w.nowMs = w.log.Now().UnixMilli()
+	w.broken = w.failed.Load()
+	r := w.round
+	before := len(r.jobs)
+	for _, t := range ts {
+		if w.over {
+			t.err = closedError("")
+			continue
+		}
+		if !t.state.CompareAndSwap(queued, started) {
+			continue
+		}
+		t.job.stage(w)
+		r.jobs = append(r.jobs, t.job)
+		if w.syncs() {
+			t.round = r
+		}
+	}
+	if !w.syncs() {
+		w.flush(r)
+		w.conclude(r)
+		r.reset()
+	} else if before == 0 && len(r.jobs) > 0 {
+		w.notify()
+	}
+	for _, t := range ts {
+		close(t.staged)
+	}
+}
+
+// reset empties a round that nobody waits for.
+func (r *round) reset() {
+	clear(r.frames)
+	clear(r.jobs)
+	r.frames, r.jobs = r.frames[:0], r.jobs[:0]
+}
+
+// close lets what is pending end, and then the writer's goroutine.
+func (w *writer) close() {
+	w.closed.Store(true)
+	w.notify()
+}
+
+// loop is the writer's goroutine: it ends rounds, syncs in the background and
+// notes in the manifest what is durable. It ends after close.
+func (w *writer) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		ts, closed := w.take()
-		if len(ts) > 0 {
-			w.batch(ts)
-			w.housekeep()
+		w.path.Lock()
+		if w.waiting.Load() > 0 {
+			w.serve()
+		}
+		if len(w.round.jobs) > 0 {
+			w.commit() // gives up the path
 			continue
 		}
-		if closed {
+		w.housekeep()
+		last := w.closed.Load() && w.waiting.Load() == 0 && len(w.round.jobs) == 0
+		w.over = w.over || last
+		at := w.nextChore()
+		w.leave()
+		if last {
 			return
 		}
 		var late <-chan time.Time
-		if at := w.nextChore(); !at.IsZero() {
+		if !at.IsZero() {
 			timer.Reset(time.Until(at))
 			late = timer.C
 		}
 		select {
 		case <-w.wake:
 		case <-late:
-			w.housekeep()
+		}
+	}
+}
+
+// commit ends the round at hand: one write, one sync. It is called with the
+// path held and gives it up.
+func (w *writer) commit() {
+	r := w.round
+	w.round = newRound()
+	if w.flush(r) {
+		_, sync := w.log.SyncTo()
+		w.path.Unlock()
+		err := sync()
+		w.path.Lock()
+		if err != nil {
+			w.refuse(r, 0, writeError(err, true))
+			w.fail(err)
+		}
+	}
+	w.conclude(r)
+	w.path.Unlock()
+	close(r.done)
+}
+
+// flush writes the frames of a round. Without success it says so on each frame
+// that is not stored; with some that are, in a mode that syncs, it syncs them,
+// because the plan has to begin anew from what is applied. It reports whether
+// there is something left to sync. The path is held.
+func (w *writer) flush(r *round) bool {
+	if len(r.frames) == 0 {
+		return false
+	}
+	err := w.log.Flush()
+	if err == nil {
+		return true
+	}
+	w.refuse(r, w.log.NextPos(), writeError(err, true))
+	w.exhausted(err)
+	if w.log.Failed() == nil && w.syncs() {
+		_ = w.log.Sync() // final if it fails, see Failed
+	}
+	if err := w.log.Failed(); err != nil {
+		w.refuse(r, 0, writeError(err, true))
+		w.fail(err)
+	}
+	return false
+}
+
+// refuse notes on the frames of r at or behind from why they are not stored.
+func (w *writer) refuse(r *round, from int64, why *driver.Error) {
+	for _, f := range r.frames {
+		if f.fact.pos >= from && f.err == nil {
+			f.err = why
+		}
+	}
+	w.plan.stale = true
+}
+
+// conclude makes visible what is stored and finishes the jobs of a round. The
+// path is held.
+func (w *writer) conclude(r *round) {
+	for _, f := range r.frames {
+		if f.err != nil {
+			continue
+		}
+		if err := w.st.apply(&f.fact); err != nil {
+			w.logger.Error("the broker wrote a frame that contradicts its state", slog.Any("error", err))
+		}
+	}
+	if len(r.frames) > 0 {
+		w.note(r)
+	}
+	for _, j := range r.jobs {
+		j.finish()
+	}
+}
+
+// note forgets what was staged and is applied now, and when there is something
+// to sync or to note.
+func (w *writer) note(r *round) {
+	if len(w.decided)+len(w.halves)+len(w.fired) > 0 {
+		w.forget(r)
+	}
+	if w.plan.stale {
+		w.plan.forget()
+	}
+	switch {
+	case w.mode > 0 && w.unsynced.IsZero():
+		w.unsynced = time.Now()
+		w.notify()
+	case w.syncs() && w.unnoted.IsZero():
+		w.unnoted = time.Now()
+	}
+}
+
+// forget drops what r has staged from the maps.
+func (w *writer) forget(r *round) {
+	for _, f := range r.frames {
+		delete(w.fired, f.fact.msg.ref)
+		if w.halves[f.half] == f {
+			delete(w.halves, f.half)
+		}
+		if w.decided[f.half].frame == f {
+			delete(w.decided, f.half)
 		}
 	}
 }
@@ -223,16 +533,22 @@ func (w *writer) nextChore() (at time.Time) {
 }
 
 // housekeep syncs in the background mode, and notes in the manifest what is
-// durable.
+// durable. It is called with the path held, and gives it up for the sync.
 func (w *writer) housekeep() {
 	if w.failed.Load() != nil {
 		return
 	}
 	if w.mode > 0 && !w.unsynced.IsZero() && time.Since(w.unsynced) >= time.Duration(w.mode) {
 		w.unsynced = time.Time{}
-		if err := w.log.Sync(); err != nil {
-			w.fail(err)
-			return
+		if w.log.Flush() == nil {
+			_, sync := w.log.SyncTo()
+			w.path.Unlock()
+			err := sync()
+			w.path.Lock()
+			if err != nil {
+				w.fail(err)
+				return
+			}
 		}
 	}
 	if w.unnoted.IsZero() || time.Since(w.unnoted) < checkpointAfter {
@@ -244,46 +560,23 @@ func (w *writer) housekeep() {
 	}
 }
 
-// batch is one group commit.
-func (w *writer) batch(ts []*ticket) {
-	w.nowMs = w.log.Now().UnixMilli()
-	w.broken = w.failed.Load()
-	for i, t := range ts {
-		if !t.state.CompareAndSwap(queued, started) {
-			ts[i] = nil
-			continue
-		}
-		t.job.stage(w)
-	}
-	w.commit()
-	for _, t := range ts {
-		if t != nil {
-			t.job.finish()
-			close(t.done)
-		}
-	}
-	clear(w.frames)
-	w.frames = w.frames[:0]
-	clear(w.decided)
-	clear(w.halves)
-	clear(w.fired)
-}
-
-// append adds a frame to the batch. The physical offset of a message is filled
-// in; skip is where in the payload the message begins.
+// append adds a frame to the round. The physical offset of a message is filled
+// in; skip is where in the head the message begins, below zero for a frame
+// without one. The path is held.
 func (w *writer) append(f *frame, skip int) bool {
 	if w.broken != nil {
 		f.err = w.broken
 		return false
 	}
-	f.fact.pos, f.fact.size = w.log.Reserve(len(f.payload)), len(f.payload)
+	f.fact.pos, f.fact.size = w.log.NextPos(), f.size()
 	if skip >= 0 {
 		m := &f.fact.msg
 		m.storedMs = w.nowMs
-		message.PatchOffsets(f.payload[skip:], int32(m.queue), m.offset, f.fact.pos)
-		message.PatchStoreTimestamp(f.payload[skip:], m.storedMs)
+		message.PatchOffsets(f.head[skip:], int32(m.queue), m.offset, f.fact.pos)
+		message.PatchStoreTimestamp(f.head[skip:], m.storedMs)
 	}
-	pos, err := w.log.Append(commitlog.Kind(f.fact.kind), f.payload)
+	pos, base, err := w.log.Append(commitlog.Kind(f.fact.kind), f.head, f.body, f.tail)
+	f.fact.base = base
 	if err == nil && pos != f.fact.pos {
 		err = commitlog.ErrFailed // the message would name a wrong offset
 	}
@@ -292,58 +585,23 @@ func (w *writer) append(f *frame, skip int) bool {
 		if f.err.Code != driver.InvalidArgument {
 			w.broken = f.err
 		}
+		w.exhausted(err)
+		if failed := w.log.Failed(); failed != nil {
+			w.fail(failed)
+		}
 		return false
 	}
-	w.frames = append(w.frames, f)
+	w.round.frames = append(w.round.frames, f)
 	return true
 }
 
 // control appends a frame that holds no message.
 func (w *writer) control(f *frame) bool { return w.append(f, -1) }
 
-// commit makes the frames of the batch durable and visible, or says on each
-// why it is not stored.
-func (w *writer) commit() {
-	cause := w.broken
-	if len(w.frames) == 0 && cause == nil {
-		return
-	}
-	if len(w.frames) > 0 && w.log.Failed() == nil {
-		if err := w.log.Flush(); err != nil {
-			cause = writeError(err, true)
-		}
-	}
-	stored := int64(math.MaxInt64) // frames below it are in the log
-	if cause != nil {
-		stored = w.log.NextPos()
-	}
-	if w.log.Failed() == nil && w.mode == SyncAlways && len(w.frames) > 0 {
-		_ = w.log.Sync() // final if it fails, see Failed
-	}
-	if err := w.log.Failed(); err != nil {
-		cause, stored = writeError(err, true), 0
-		w.fail(err)
-	}
-	w.st.mu.Lock()
-	for _, f := range w.frames {
-		if f.fact.pos >= stored {
-			f.err = cause
-			continue
-		}
-		if err := w.st.apply(&f.fact); err != nil {
-			w.logger.Error("the broker wrote a frame that contradicts its state", slog.Any("error", err))
-		}
-	}
-	w.st.mu.Unlock()
-	if cause != nil {
-		w.plan.forget()
-	}
-	now := time.Now()
-	if w.mode > 0 && w.unsynced.IsZero() {
-		w.unsynced = now
-	}
-	if w.mode == SyncAlways && w.unnoted.IsZero() && len(w.frames) > 0 {
-		w.unnoted = now
+// exhausted passes on that there was no space.
+func (w *writer) exhausted(err error) {
+	if w.onFull != nil && errors.Is(err, commitlog.ErrFull) {
+		w.onFull()
 	}
 }
 
@@ -353,124 +611,4 @@ func (w *writer) fail(err error) {
 		w.logger.Error("the store has failed: it serves what is stored and takes nothing more until it is opened again",
 			slog.Any("error", err))
 	}
-}
-
-// plan is the state of the topics as it will be once everything that was
-// staged is applied. The writer's goroutine owns it.
-type plan struct {
-	st         *state
-	queues     int
-	autoCreate bool
-	topics     map[string]*topicPlan
-}
-
-// topicPlan is one topic; without queues it does not exist.
-type topicPlan struct {
-	next    []int64 // offset that the next message of a queue gets
-	origins []string
-	turn    uint32 // round robin
-	created *frame // what made it what it is, if that was staged
-}
-
-// forget drops the plan after something was staged and not stored.
-func (p *plan) forget() { clear(p.topics) }
-
-// topic answers the plan of a topic, which may say that there is none.
-func (p *plan) topic(name string) *topicPlan {
-	if t := p.topics[name]; t != nil {
-		return t
-	}
-	t := &topicPlan{}
-	p.st.mu.RLock()
-	if s := p.st.topics[name]; s != nil {
-		t.origins = s.origins
-		for _, q := range s.queues {
-			t.next = append(t.next, q.Max())
-		}
-	}
-	p.st.mu.RUnlock()
-	p.topics[name] = t
-	return t
-}
-
-// ensureTopic answers the plan of a topic and creates it if need be.
-func (w *writer) ensureTopic(name string) (*topicPlan, *driver.Error) {
-	t := w.plan.topic(name)
-	if len(t.next) > 0 {
-		return t, nil
-	}
-	queues := w.plan.queues
-	switch {
-	case internalTopic(name):
-		queues = 1
-	case !w.plan.autoCreate:
-		return nil, driver.Errorf(driver.NotFound, "", "topic %q does not exist and is not created by its first use (NoAutoCreate)", name)
-	}
-	return t, w.createTopic(t, record.Topic{Name: name, Queues: queues, Origins: t.origins})
-}
-
-// createTopic makes a topic or adds queues to it.
-func (w *writer) createTopic(t *topicPlan, r record.Topic) *driver.Error {
-	f := &frame{fact: fact{kind: record.TopicCreated, topic: r}, payload: r.Append(nil)}
-	t.created = f
-	if !w.control(f) {
-		return f.err
-	}
-	t.next = append(t.next, make([]int64, r.Queues-len(t.next))...)
-	t.origins = r.Origins
-	return nil
-}
-
-// ensureRetryQueue answers the queue of the group's retry topic that holds
-// redeliveries for topic.
-func (w *writer) ensureRetryQueue(group, name string) (int, *driver.Error) {
-	retry := retryTopic(group)
-	t := w.plan.topic(retry)
-	for i, o := range t.origins {
-		if o == name {
-			return i, nil
-		}
-	}
-	// A retry topic that was made by a send of somebody has queues without an
-	// origin; the first origins get them.
-	origins := append(append([]string(nil), t.origins...), name)
-	n := len(origins) - 1
-	return n, w.createTopic(t, record.Topic{Name: retry, Queues: max(len(t.next), len(origins)), Origins: origins})
-}
-
-// place gives a message its queue and its offset there.
-func (t *topicPlan) place(m *messageFact, queue int, delayed bool) {
-	m.queue = queue
-	if delayed {
-		m.offset = 0
-		return
-	}
-	m.offset = t.next[queue]
-	t.next[queue]++
-}
-
-// choose picks a queue: the explicit one, that of the ordering key, else the
-// next in turn.
-func (t *topicPlan) choose(name string, explicit bool, queue int, key string) (int, *driver.Error) {
-	n := len(t.next)
-	switch {
-	case explicit && (queue < 0 || queue >= n):
-		return 0, driver.Errorf(driver.InvalidArgument, "", "topic %q has no queue %d; it has 0 to %d", name, queue, n-1)
-	case explicit:
-		return queue, nil
-	case key != "":
-		return keyQueue(key, n), nil
-	}
-	t.turn++
-	return int(t.turn-1) % n, nil
-}
-
-// keyQueue is RocketMQ's SelectMessageQueueByHash: the Java hash of the key,
-// without its sign, modulo the number of queues.
-func keyQueue(key string, queues int) int {
-	h := int(message.TagCode(key)) % queues
-	if h < 0 {
-		h = -h
-	}
-	return h
 }

@@ -21,9 +21,9 @@ func oneBatch(t *testing.T, b *Broker, calls ...func() error) []error {
 	t.Helper()
 	e := b.attempt.engine
 	g := &gate{make(chan struct{}), make(chan struct{})}
-	if _, err := e.w.submit(g, 0); err != nil {
-		t.Fatal(err)
-	}
+	var held sync.WaitGroup
+	held.Go(func() { _ = e.w.do(context.Background(), nil, g, 0) })
+	defer held.Wait()
 	<-g.entered
 	errs := make([]error, len(calls))
 	var wg sync.WaitGroup
@@ -106,9 +106,9 @@ func TestWriter_GivesUpTruthfully(t *testing.T) {
 	b, c := memory(t)
 	e := b.attempt.engine
 	g := &gate{make(chan struct{}), make(chan struct{})}
-	if _, err := e.w.submit(g, 0); err != nil {
-		t.Fatal(err)
-	}
+	var held sync.WaitGroup
+	held.Go(func() { _ = e.w.do(context.Background(), nil, g, 0) })
+	defer held.Wait()
 	<-g.entered
 	ctx, cancel := context.WithCancel(t.Context())
 	answer := make(chan driver.SendResult)
@@ -136,18 +136,14 @@ func TestWriter_Busy(t *testing.T) {
 	t.Parallel()
 	b, c := memory(t)
 	e := b.attempt.engine
-	e.w.mu.Lock()
-	e.w.bytes += pendingBytes + 1
-	e.w.mu.Unlock()
+	e.w.bytes.Add(pendingBytes + 1)
 	send := func() error {
 		return c.Send(t.Context(), driver.SendRequest{Messages: []*driver.Message{{Topic: "t"}}})[0].Err
 	}
 	if d, ok := errors.AsType[*driver.Error](send()); !ok || d.Code != driver.ResourceExhausted || !d.Retryable || d.MaybeDone || d.RetryAfter <= 0 {
 		t.Errorf("got %v; want a retryable ResourceExhausted with advice", d)
 	}
-	e.w.mu.Lock()
-	e.w.bytes -= pendingBytes + 1
-	e.w.mu.Unlock()
+	e.w.bytes.Add(-pendingBytes - 1)
 	if err := send(); err != nil {
 		t.Error(err)
 	}

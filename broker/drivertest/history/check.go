@@ -3,7 +3,9 @@ package history
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Rules relax the check where a broker or a run promises less.
@@ -16,6 +18,17 @@ type Rules struct {
 	// Incomplete: the run ended before everything was consumed; nothing counts
 	// as lost.
 	Incomplete bool
+	// Final are groups that have read everything there is, each by itself and
+	// as the last thing of the run. What anybody saw before must be among it,
+	// and their offsets must be dense. They count as Groups.
+	Final []string
+	// Dead names, for a group, the group that has read its dead letters.
+	Dead map[string]string
+	// SharedLanes: a lane of one name is the same queue for every group, so
+	// its offsets mean the same for all, and for [History.Stored].
+	SharedLanes bool
+	// Tick is how early, Late how late a delayed message may be.
+	Tick, Late time.Duration
 }
 
 // Verdict is what the check found. Every list is empty for a correct run.
@@ -30,6 +43,14 @@ type Verdict struct {
 	Disorder []string
 	// Places: one lane and offset that named two values.
 	Places []string
+	// Vanished: delivered to somebody, and not found by a final group.
+	Vanished []string
+	// Gaps: offsets that a final group did not find between two that it did.
+	Gaps []string
+	// Positions beyond the end, or that went back without a reason.
+	Positions []string
+	// Times: delayed messages that came early.
+	Times []string
 	// Permitted counts the duplicates that are explained, by cause.
 	Permitted map[string]int
 }
@@ -42,7 +63,15 @@ func (v Verdict) Err() error {
 		name  string
 		items []string
 	}{
-		{"lost", v.Lost}, {"phantom", v.Phantom}, {"duplicate", v.Duplicates}, {"out of order", v.Disorder}, {"place with two values", v.Places},
+		{"lost", v.Lost},
+		{"phantom", v.Phantom},
+		{"duplicate", v.Duplicates},
+		{"out of order", v.Disorder},
+		{"place with two values", v.Places},
+		{"vanished", v.Vanished},
+		{"gap", v.Gaps},
+		{"wrong position", v.Positions},
+		{"wrong time", v.Times},
 	} {
 		if n := len(kind.items); n > 0 {
 			errs = append(errs, fmt.Errorf("%d × %s: %s", n, kind.name, strings.Join(kind.items[:min(n, 10)], "; ")))
@@ -68,9 +97,19 @@ func (h *History) Check(r Rules) Verdict {
 	if groups == nil {
 		groups = h.groups()
 	}
+	for _, g := range r.Final {
+		if !slices.Contains(groups, g) {
+			groups = append(slices.Clip(groups), g)
+		}
+	}
 	byGroup := map[string]map[Value][]*Delivery{}
 	for _, g := range groups {
 		byGroup[g] = map[Value][]*Delivery{}
+	}
+	for _, g := range r.Dead {
+		if byGroup[g] == nil {
+			byGroup[g] = map[Value][]*Delivery{}
+		}
 	}
 	for _, d := range h.arrivals {
 		s := h.sends[d.value]
@@ -78,7 +117,12 @@ func (h *History) Check(r Rules) Verdict {
 			v.Phantom = append(v.Phantom, fmt.Sprintf("%v was never sent", d))
 			continue
 		}
-		if s.outcome == Failed {
+		switch {
+		case s.rolledBack:
+			v.Phantom = append(v.Phantom, fmt.Sprintf("%v was rolled back", d))
+		case s.half && s.outcome == Failed:
+			v.Phantom = append(v.Phantom, fmt.Sprintf("%v was not committed", d))
+		case s.outcome == Failed:
 			v.Phantom = append(v.Phantom, fmt.Sprintf("%v was refused for certain", d))
 		}
 		if m := byGroup[d.group]; m != nil {
@@ -87,8 +131,12 @@ func (h *History) Check(r Rules) Verdict {
 	}
 	for _, g := range groups {
 		h.checkGroup(g, byGroup[g], r, &v)
+		h.checkEndings(g, byGroup[g], byGroup[r.Dead[g]], r, &v)
 	}
-	h.checkPlaces(&v)
+	h.checkPlaces(r, &v)
+	h.checkFinal(r, byGroup, &v)
+	h.checkPositions(&v)
+	h.checkTimes(r, &v)
 	return v
 }
 
@@ -98,14 +146,15 @@ func (d *Delivery) String() string {
 }
 
 func (h *History) checkGroup(group string, got map[Value][]*Delivery, r Rules, v *Verdict) {
+	now := time.Now()
 	for _, val := range h.order {
 		s, ds := h.sends[val], got[val]
-		if s.outcome == OK && len(ds) == 0 && !r.Incomplete {
+		if s.expected(now, r) && len(ds) == 0 && !r.Incomplete {
 			v.Lost = append(v.Lost, fmt.Sprintf("%v in group %s", val, group))
 		}
 		spare := s.tries - 1 // copies that repeated sends may have stored
 		for i := 1; i < len(ds); i++ {
-			switch cause := h.cause(ds[i-1], ds[i]); {
+			switch cause := h.causeAmong(ds[:i], ds[i]); {
 			case cause != "":
 				v.Permitted[cause]++
 			case spare > 0:
@@ -121,17 +170,44 @@ func (h *History) checkGroup(group string, got map[Value][]*Delivery, r Rules, v
 	}
 }
 
+// causeAmong explains why next may come after all of before: because of the one
+// just before it, of an earlier one at the same place, or as a copy that was
+// stored when one of them was given back.
+func (h *History) causeAmong(before []*Delivery, next *Delivery) string {
+	if c := h.cause(before[len(before)-1], next); c != "" {
+		return c
+	}
+	places, copies := map[place]bool{}, 0
+	for _, d := range before {
+		places[place{lane: d.lane, offset: d.offset}] = true
+		if d.ending == Again || d.ending == Unsure {
+			copies++
+		}
+	}
+	at := place{lane: next.lane, offset: next.offset}
+	if !places[at] {
+		if len(places) <= copies {
+			return causeAgain
+		}
+		return ""
+	}
+	for _, d := range slices.Backward(before) {
+		if d.lane == next.lane && d.offset == next.offset {
+			return h.cause(d, next)
+		}
+	}
+	return ""
+}
+
 // cause explains why next may follow prev.
 func (h *History) cause(prev, next *Delivery) string {
-	for _, f := range h.faults {
-		if f.at > prev.at && f.at < next.at {
-			return causeFault
-		}
+	if h.faultBetween(prev.at, next.at, next.group) {
+		return causeFault
 	}
 	switch prev.ending {
 	case Again:
 		return causeAgain
-	case Open:
+	case Open, Unsure:
 		return causeOpen
 	default:
 		return ""
@@ -156,20 +232,28 @@ func (h *History) checkOrder(group string, got map[Value][]*Delivery, v *Verdict
 	}
 }
 
-func (h *History) checkPlaces(v *Verdict) {
-	type place struct {
-		group, lane string
-		offset      int64
-	}
+// checkPlaces: a place names one value, the one that the broker put there.
+func (h *History) checkPlaces(r Rules, v *Verdict) {
 	first := map[place]Value{}
+	meet := func(at place, val Value) {
+		if r.SharedLanes {
+			at.group = ""
+		}
+		if before, ok := first[at]; ok && before != val {
+			v.Places = append(v.Places, fmt.Sprintf("%s/%d was %v and then %v", at.lane, at.offset, before, val))
+		}
+		first[at] = val
+	}
+	if r.SharedLanes {
+		for _, val := range h.order {
+			if s := h.sends[val]; s.placed {
+				meet(place{lane: s.lane, offset: s.offset}, val)
+			}
+		}
+	}
 	for _, d := range h.arrivals {
-		if d.offset < 0 || d.lane == "" {
-			continue
+		if d.offset >= 0 && d.lane != "" {
+			meet(place{d.group, d.lane, d.offset}, d.value)
 		}
-		at := place{d.group, d.lane, d.offset}
-		if before, ok := first[at]; ok && before != d.value {
-			v.Places = append(v.Places, fmt.Sprintf("%s/%d was %v and then %v", d.lane, d.offset, before, d.value))
-		}
-		first[at] = d.value
 	}
 }

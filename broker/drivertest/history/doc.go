@@ -12,7 +12,13 @@
 //   - phantom: delivered, but never sent, refused for certain, or damaged;
 //   - duplicates: how many, and which of them nothing permits;
 //   - order: per process, key and lane, first deliveries only;
-//   - places: one lane and offset names one value, for ever.
+//   - places: one lane and offset names one value, for ever;
+//   - endings: what was given back comes again, what was given up is a dead letter;
+//   - half messages: nothing before a commit, nothing after a rollback;
+//   - delays: nothing before it is due;
+//   - positions: never beyond the end, never back behind one that was durable;
+//   - the end: a group that reads everything finds all that anybody saw, in
+//     places without a gap.
 //
 // An answer that is unknown ("the broker may have done it") permits none or
 // one delivery. A History is safe for concurrent use.

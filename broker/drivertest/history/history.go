@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Outcome is what a sender learned of one message.
@@ -30,6 +31,9 @@ const (
 	Again
 	// Dead: moved to the dead letters.
 	Dead
+	// Unsure: given back or given up, without a certain answer. The original
+	// may come again, a copy may come, or both.
+	Unsure
 )
 
 // History is the record of one run. The zero value is ready for use.
@@ -41,6 +45,8 @@ type History struct {
 	arrivals []*Delivery
 	faults   []fault
 	damaged  []string
+
+	positions []position
 }
 
 type send struct {
@@ -48,11 +54,19 @@ type send struct {
 	outcome Outcome
 	tries   int
 	at      int
+
+	lane       string // where the broker said it lies, if placed
+	offset     int64
+	placed     bool
+	due        time.Time
+	half       bool
+	rolledBack bool
 }
 
 type fault struct {
-	at   int
-	what string
+	at    int
+	what  string
+	group string // empty: every group
 }
 
 // Delivery is one arrival of a value, see [History.Deliver].
@@ -62,6 +76,7 @@ type Delivery struct {
 	lane   string
 	offset int64
 	at     int
+	when   time.Time
 	ended  int
 	ending Ending
 }
@@ -116,7 +131,7 @@ func (h *History) Deliver(group string, body []byte, lane string, offset int64) 
 	v, err := Parse(body)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d := &Delivery{value: v, group: group, lane: lane, offset: offset, at: h.tick()}
+	d := &Delivery{value: v, group: group, lane: lane, offset: offset, at: h.tick(), when: time.Now()}
 	if err != nil {
 		h.damaged = append(h.damaged, err.Error())
 		return d
@@ -183,4 +198,16 @@ func (h *History) groups() []string {
 	}
 	slices.SortFunc(out, strings.Compare)
 	return out
+}
+
+// Seen reports whether anybody received v.
+func (h *History) Seen(v Value) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range h.arrivals {
+		if d.value == v {
+			return true
+		}
+	}
+	return false
 }

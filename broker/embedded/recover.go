@@ -1,0 +1,218 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded/internal/checkpoint"
+	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
+	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+)
+
+// recovering is one opening of a store.
+type recovering struct {
+	e       *engine
+	decoder *decoder
+	known   commitlog.Known
+	err     error // of From, which cannot answer one
+}
+
+// recover opens the log and makes the state: from the newest checkpoint whose
+// index files are all there, and the frames behind it; else from all frames.
+func (e *engine) recover() (commitlog.Recovery, error) {
+	r := &recovering{e: e, decoder: newDecoder()}
+	log, rec, err := commitlog.Open(commitlog.Options{
+		FS: e.fs, SegmentBytes: e.cfg.SegmentBytes, MaxFrame: maxFrame, Logger: e.cfg.Logger,
+		Mapped: e.cfg.Sync != SyncAlways && !e.memory, OnCorruption: commitlog.Policy(e.cfg.OnCorruption), From: r.from,
+	}, r.replay)
+	if err = errors.Join(r.err, err); err != nil {
+		if log != nil {
+			err = errors.Join(err, log.Close())
+		}
+		return rec, err
+	}
+	e.log = log
+	if e.st == nil { // From is not asked by an empty store
+		e.st = newState(e.newSet(log.StoreID()))
+	}
+	log.RaiseTime(time.UnixMilli(e.st.lastMs))
+	e.keeper = newKeeper(e)
+	return rec, nil
+}
+
+// from makes the state that replay begins with, and answers where that is.
+func (r *recovering) from(k commitlog.Known) int64 {
+	r.known = k
+	if pos, ok := r.checkpoint(); ok {
+		return pos
+	}
+	set := r.e.newSet(k.StoreID)
+	if r.err = set.Load(nil, 0); r.err == nil { // what is there is made anew
+		r.e.st, r.err = r.stateAt(set)
+	}
+	return k.Start
+}
+
+// checkpoint tries to begin from a checkpoint, the newest first.
+func (r *recovering) checkpoint() (int64, bool) {
+	k := r.known
+	most := k.Synced
+	for {
+		pos, payload, skipped, err := checkpoint.Load(r.e.fs, checkpoint.State, k.StoreID, func(pos int64) bool {
+			return pos >= k.Start && pos <= most
+		})
+		if most == k.Synced {
+			r.unused(skipped...)
+		}
+		if err != nil {
+			return 0, false
+		}
+		st := newState(r.e.newSet(k.StoreID))
+		if err = st.load(k.Bases, pos, payload); err == nil {
+			r.e.st = st
+			return pos, true
+		}
+		r.unused(err, st.set.Close())
+		most = pos - 1
+	}
+}
+
+// unused says why more of the log is read than could be.
+func (r *recovering) unused(why ...error) {
+	for _, err := range why {
+		if err != nil {
+			r.e.cfg.Logger.Warn("a checkpoint is not used, more of the log is read", slog.Any("reason", err))
+		}
+	}
+}
+
+// stateAt is the state as of the beginning of the log, with set as its index:
+// empty, or what was noted when older segments were removed.
+func (r *recovering) stateAt(set *segindex.Set) (*state, error) {
+	st := newState(set)
+	if r.known.Start == 0 {
+		return st, nil
+	}
+	_, payload, skipped, err := checkpoint.Load(r.e.fs, checkpoint.Base, r.known.StoreID, func(pos int64) bool {
+		return pos == r.known.Start
+	})
+	if err == nil {
+		if err = st.decode(payload); err == nil {
+			st.base, st.ends = -1, nil // of segments that are gone
+			return st, nil
+		}
+	}
+	why := errors.Join(append(skipped, err)...)
+	if r.e.cfg.OnCorruption != Quarantine {
+		return st, &commitlog.CorruptError{Segment: checkpoint.Base.Name(r.known.Start), Reason: "it cannot be used: " + why.Error()}
+	}
+	r.e.cfg.Logger.Error("what is known from before the log begins is lost: topics without messages, and positions",
+		slog.Any("reason", why))
+	return newState(set), nil
+}
+
+// replay folds one frame. Index files are written on the way, so that memory
+// stays bounded.
+func (r *recovering) replay(fr commitlog.Frame) error {
+	if r.err != nil {
+		return r.err
+	}
+	st := r.e.st
+	f, err := r.decoder.decode(fr)
+	if err == nil {
+		if r.e.cfg.OnCorruption == Quarantine && f.msg.topic != "" {
+			st.mend(f)
+		}
+		err = st.apply(f)
+	}
+	if err != nil {
+		return corruptFrame(fr.Pos, err)
+	}
+	for st.set.Unwritten() > 0 {
+		if err := st.set.WriteNext(); err != nil {
+			r.e.cfg.Logger.Warn("an index file was not written, trying again later", slog.Any("error", err))
+			break
+		}
+	}
+	return nil
+}
+
+// mend makes the topic of a message whose creation was lost with a damaged
+// range.
+func (s *state) mend(f *fact) {
+	t := s.topics[f.msg.topic]
+	if t != nil && f.msg.queue < len(t.queues) || f.msg.queue < 0 || f.msg.queue >= maxQueues {
+		return
+	}
+	r := record.Topic{Name: f.msg.topic, Queues: f.msg.queue + 1}
+	if t != nil {
+		r.Origins = t.origins
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.topics[r.Name] = s.grownTopic(t, r)
+}
+
+// mark makes durable what follows from damage that was found just now: the
+// topics as they are, with offsets behind all those that lost messages may have
+// had, so that none is ever used twice.
+func (e *engine) mark(rec commitlog.Recovery) *driver.Error {
+	if len(rec.New) == 0 {
+		return nil
+	}
+	lost := int64(0)
+	for _, h := range rec.New {
+		e.cfg.Logger.Error("a damaged range of the log is out of use", slog.String("segment", h.Segment),
+			slog.Int64("offset", h.Offset), slog.Int64("bytes", h.End-h.Pos), slog.String("reason", h.Reason))
+		lost += (h.End - h.Pos) / commitlog.FrameSize(message.LeastSize)
+	}
+	j := &markJob{lost: lost}
+	if err := e.w.do(context.WithoutCancel(e.root), nil, j, 0); err != nil {
+		return err
+	}
+	return j.err
+}
+
+// markJob notes every topic with its queues and raised offsets.
+type markJob struct {
+	lost   int64
+	frames []*frame
+	err    *driver.Error
+}
+
+func (j *markJob) stage(w *writer) {
+	w.st.mu.RLock()
+	names := make([]string, 0, len(w.st.topics))
+	for name := range w.st.topics {
+		names = append(names, name)
+	}
+	w.st.mu.RUnlock()
+	slices.Sort(names)
+	for _, name := range names {
+		t := w.plan.topic(name)
+		r := record.Topic{Name: name, Queues: len(t.next), Origins: t.t.origins}
+		for i, q := range t.t.queues {
+			r.IDs = append(r.IDs, q.id)
+			r.Next = append(r.Next, t.next[i]+j.lost)
+		}
+		f := &frame{fact: fact{kind: record.TopicCreated, ctl: &control{topic: r, made: t.t}}, head: r.Append(nil)}
+		if w.control(f) {
+			copy(t.next, r.Next)
+		}
+		j.frames = append(j.frames, f)
+	}
+}
+
+func (j *markJob) finish() {
+	for _, f := range j.frames {
+		if f.err != nil {
+			j.err = f.err
+		}
+	}
+}

@@ -1,0 +1,194 @@
+package embedded
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/sluicemq/sluice/broker/embedded/internal/duetime"
+	"github.com/sluicemq/sluice/broker/embedded/internal/halves"
+	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+)
+
+const snapshotVersion = 1
+
+var errSnapshot = errors.New("the state in it is malformed")
+
+// snapshot is the state as of a position, taken quickly and encoded later: a
+// million delayed messages take milliseconds to copy and a tenth of a second to
+// encode.
+type snapshot struct {
+	pos    int64
+	small  []byte // everything before the delayed messages
+	delays *duetime.Queue
+	halves []byte
+}
+
+// snapshot takes the state as of pos, which is what is applied.
+func (s *state) snapshot(pos int64) *snapshot {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return &snapshot{pos: pos, small: s.appendSmall(nil), delays: s.delays.Clone(), halves: s.halves.AppendTo(nil)}
+}
+
+// encode answers the bytes of the snapshot; [state.decode] is its inverse.
+// Equal states give equal bytes.
+func (s *snapshot) encode() []byte {
+	b := appendBlob(s.small, s.delays.AppendTo(nil))
+	return appendBlob(b, s.halves)
+}
+
+// appendSmall encodes everything but the index and what encode adds; mu is held.
+// The layout, numbers as unsigned varints, lists and texts with their length
+// in front:
+//
+//	version, next queue number, last store time, segment base + 1
+//	topics by name: the record of the topic, with numbers and next offsets
+//	positions by group, topic, client: the record of the positions
+//	full segments: base, time of the last message
+//	delayed messages, half messages: see packages duetime and halves
+func (s *state) appendSmall(b []byte) []byte {
+	b = append(b, snapshotVersion)
+	b = binary.AppendUvarint(b, uint64(s.nextID))
+	b = binary.AppendUvarint(b, uint64(s.lastMs))
+	b = binary.AppendUvarint(b, uint64(s.base+1))
+	b = binary.AppendUvarint(b, uint64(len(s.topics)))
+	for _, name := range slices.Sorted(maps.Keys(s.topics)) {
+		t := s.topics[name]
+		r := record.Topic{Name: name, Queues: len(t.queues), Origins: t.origins}
+		for _, q := range t.queues {
+			r.IDs = append(r.IDs, q.id)
+			r.Next = append(r.Next, q.next)
+		}
+		b = appendBlob(b, r.Append(nil))
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.positions)))
+	for _, k := range slices.SortedFunc(maps.Keys(s.positions), progressKey.compare) {
+		g := record.GroupPositions{Group: k.group, Topic: k.topic, Client: k.client}
+		lanes := s.positions[k].lanes
+		for _, n := range slices.Sorted(maps.Keys(lanes)) {
+			g.Lanes = append(g.Lanes, lanes[n])
+		}
+		b = appendBlob(b, g.Append(nil))
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.ends)))
+	for _, e := range s.ends {
+		b = binary.AppendUvarint(b, uint64(e.base))
+		b = binary.AppendUvarint(b, uint64(e.lastMs))
+	}
+	return b
+}
+
+func (k progressKey) compare(o progressKey) int {
+	return slices.Compare([]string{k.group, k.topic, k.client}, []string{o.group, o.topic, o.client})
+}
+
+func appendBlob(b, blob []byte) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(blob))), blob...)
+}
+
+// load makes s the state as of pos: the index of the segments that begin at
+// bases, and what [snapshot.encode] has encoded.
+func (s *state) load(bases []int64, pos int64, b []byte) error {
+	if err := s.set.Load(bases, pos); err != nil {
+		return err
+	}
+	if err := s.decode(b); err != nil {
+		return err
+	}
+	known := map[uint32]bool{}
+	for _, t := range s.topics {
+		for _, q := range t.queues {
+			known[q.id] = true
+		}
+	}
+	for id := range s.nextID { // the index cannot tell which were dropped last
+		if !known[id] {
+			s.set.Drop(id)
+		}
+	}
+	return nil
+}
+
+// decode is the inverse of [snapshot.encode], into an empty state.
+func (s *state) decode(b []byte) (err error) {
+	d := snapshotReader{b: b}
+	if len(b) == 0 || b[0] != snapshotVersion {
+		return errSnapshot
+	}
+	d.b = b[1:]
+	s.nextID, s.lastMs, s.base = uint32(d.int()), d.int(), d.int()-1
+	for range d.count() {
+		t, err := record.DecodeTopic(d.blob())
+		if err != nil || len(t.IDs) != t.Queues || len(t.Next) != t.Queues || t.Queues == 0 {
+			return errors.Join(errSnapshot, err)
+		}
+		made := s.grownTopic(nil, t)
+		for i, q := range made.queues {
+			if q.next != t.Next[i] {
+				return errSnapshot // the index goes with another state
+			}
+		}
+		s.topics[t.Name] = made
+	}
+	for range d.count() {
+		g, err := record.DecodePositions(d.blob())
+		if err != nil {
+			return errors.Join(errSnapshot, err)
+		}
+		s.progressed(g)
+	}
+	for range d.count() {
+		s.ends = append(s.ends, segmentEnd{d.int(), d.int()})
+	}
+	if s.delays, err = duetime.Decode(d.blob()); err != nil {
+		return errors.Join(errSnapshot, err)
+	}
+	if s.halves, err = halves.Decode(d.blob(), keepDecided); err != nil {
+		return errors.Join(errSnapshot, err)
+	}
+	if d.bad || len(d.b) > 0 {
+		return errSnapshot
+	}
+	return nil
+}
+
+// snapshotReader remembers that it ran out of bytes; then it answers zeros, so
+// that loops end.
+type snapshotReader struct {
+	b   []byte
+	bad bool
+}
+
+func (d *snapshotReader) int() int64 {
+	n, size := binary.Uvarint(d.b)
+	if d.bad || size <= 0 || int64(n) < 0 {
+		d.bad = true
+		return 0
+	}
+	d.b = d.b[size:]
+	return int64(n)
+}
+
+// count reads the number of items that follow, each of which takes a byte at
+// least, so that no number is believed that the bytes cannot hold.
+func (d *snapshotReader) count() int64 {
+	n := d.int()
+	if n > int64(len(d.b)) {
+		d.bad = true
+		return 0
+	}
+	return n
+}
+
+func (d *snapshotReader) blob() []byte {
+	n := d.int()
+	if n > int64(len(d.b)) {
+		d.bad = true
+		return nil
+	}
+	out := d.b[:n:n]
+	d.b = d.b[n:]
+	return out
+}
