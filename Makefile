@@ -2,7 +2,7 @@
 GOLANGCI_LINT_VERSION := v2.15.0
 TOOLS := $(CURDIR)/.tools
 GO ?= go
-MODULES := . integration
+MODULES := . integration integration/bench
 FUZZTIME ?= 15s
 
 .DEFAULT_GOAL := help
@@ -27,8 +27,8 @@ race: ## the same with the race detector, shuffled, three times
 	$(GO) test -race -shuffle=on -count=3 ./...
 
 .PHONY: integration
-integration: ## tests that need real servers (PostgreSQL, Redis) and the long example runs
-	cd integration && $(GO) test ./...
+integration: ## tests that need real servers or take long: PostgreSQL, crash proofs, kill -9, Spin, example runs
+	cd integration && $(GO) test -timeout 20m ./...
 	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m ./examples/...
 
 .PHONY: fuzz
@@ -40,6 +40,18 @@ fuzz: ## every fuzz target for FUZZTIME (default 15s)
 .PHONY: bench
 bench: ## the benchmarks, five rounds, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem -count 5 ./broker/embedded ./listener
+
+.PHONY: mutants
+mutants: ## break the store in known ways, one after the other: the tests must notice every one
+	cd integration && $(GO) run ./mutants
+
+.PHONY: torture
+torture: ## the proofs of the store with the figures of a release, hours; with root the power cuts too
+	cd integration && TORTURE=1 $(GO) test -count=1 -p 1 -timeout 6h ./processes ./durability ./spin
+
+.PHONY: bench-store
+bench-store: ## the store beside its peers and limits, a quarter of an hour; BENCH takes flags, such as -rows 1,4
+	cd integration/bench && $(GO) run ./cmd/bench-store $(BENCH)
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## golangci-lint with .golangci.yml, gofmt included

@@ -130,7 +130,7 @@ func (d *delays) encode(j *fireJob, f *frame, it duetime.Item) error {
 	message.PatchPrepared(b, it.Pos)
 	f.head = b
 	f.fact.kind = record.Fired
-	f.fact.msg = messageFact{queue: int(v.QueueID), ref: it.Pos, topicID: it.Topic}
+	f.fact.msg = messageFact{queue: int(v.QueueID), ref: it.Pos, queueID: it.Queue}
 	j.out.copyFact(f, d.name(v.TopicBytes), v.PropertyBytes)
 	return nil
 }
@@ -184,13 +184,20 @@ func (j *fireJob) left(due []duetime.Item) []duetime.Item {
 	return left
 }
 
+// taken reports whether the message at pos is on its way still.
+func (w *writer) taken(pos int64) bool {
+	w.st.mu.RLock()
+	defer w.st.mu.RUnlock()
+	return w.st.delays.Taken(pos)
+}
+
 func (j *fireJob) stage(w *writer) {
 	for i, f := range j.frames {
 		m := &f.fact.msg
 		t := w.plan.topic(m.topic)
-		if t.t == nil || t.t.id() != m.topicID || m.queue >= len(t.next) || w.fired[m.ref] {
+		if t.t == nil || m.queue >= len(t.next) || t.t.queues[m.queue].id != m.queueID || w.fired[m.ref] || !w.taken(m.ref) {
 			w.st.mu.Lock()
-			w.st.delays.Done(m.ref) // its topic was deleted
+			w.st.delays.Done(m.ref) // its topic, or that of a redelivery, was deleted
 			w.st.mu.Unlock()
 			j.frames[i] = nil
 			continue

@@ -53,7 +53,7 @@ type messageFact struct {
 	due      int64    // Delayed
 	ref      int64    // Fired, Committed: position of the frame it ends
 	group    string   // Half
-	topicID  uint32   // Fired: [topic.id] of its topic
+	queueID  uint32   // Fired: number of the queue that it was sent to
 }
 
 // control is what a frame without a message says; which field counts follows

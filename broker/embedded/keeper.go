@@ -182,7 +182,7 @@ func (k *keeper) retain() {
 	if !e.cfg.Retention.limits() || e.w.failed.Load() != nil {
 		return
 	}
-	to := e.st.removable(e.cfg.Retention, e.log.Start(), e.log.Flushed(), e.nowMs())
+	to := e.st.removable(e.cfg.Retention, e.log.Start(), e.log.Flushed(), e.log.Synced(), e.nowMs())
 	if to == e.log.Start() {
 		return
 	}
@@ -200,8 +200,9 @@ func (k *keeper) retain() {
 	e.cfg.Logger.Info("removed the oldest part of the log", slog.Int64("before", to))
 }
 
-// removable is the position before which everything may go.
-func (s *state) removable(r Retention, start, end, nowMs int64) int64 {
+// removable is the position before which everything may go: the beginning of a
+// segment before which all is durable.
+func (s *state) removable(r Retention, start, end, synced, nowMs int64) int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	to, removed := start, 0
@@ -216,7 +217,7 @@ func (s *state) removable(r Retention, start, end, nowMs int64) int64 {
 		}
 		old := r.Age > 0 && nowMs-seg.lastMs > r.Age.Milliseconds()
 		large := r.Bytes > 0 && end-to > r.Bytes
-		if !old && !large || removed == r.PerPass {
+		if !old && !large || removed == r.PerPass || next > synced {
 			break
 		}
 		if pin == end {

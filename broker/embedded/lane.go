@@ -168,7 +168,7 @@ func (l *lane) unreadable(c catch, err error) *driver.Error {
 	e.count.unread(err)
 	gap := &driver.GapError{Lane: l.name, From: c.token.flight.Offset, To: c.token.flight.Offset + 1}
 	switch {
-	case errors.Is(err, commitlog.ErrRange):
+	case errors.Is(err, commitlog.ErrRange) && l.slot.trimmed(gap.From):
 		gap.Reason = driver.Retention
 	case errors.Is(err, commitlog.ErrCorrupt) && e.cfg.OnCorruption == Quarantine:
 		gap.Reason = driver.Damage

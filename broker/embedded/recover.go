@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,6 +21,8 @@ type recovering struct {
 	e       *engine
 	decoder *decoder
 	known   commitlog.Known
+	at      int64 // where replay is to begin, by the checkpoint
+	began   bool  // it has
 	err     error // of From, which cannot answer one
 }
 
@@ -50,13 +53,19 @@ func (e *engine) recover() (commitlog.Recovery, error) {
 func (r *recovering) from(k commitlog.Known) int64 {
 	r.known = k
 	if pos, ok := r.checkpoint(); ok {
+		r.at = pos
 		return pos
 	}
-	set := r.e.newSet(k.StoreID)
+	r.fromStart()
+	return k.Start
+}
+
+// fromStart makes the state that a replay of all frames begins with.
+func (r *recovering) fromStart() {
+	set := r.e.newSet(r.known.StoreID)
 	if r.err = set.Load(nil, 0); r.err == nil { // what is there is made anew
 		r.e.st, r.err = r.stateAt(set)
 	}
-	return k.Start
 }
 
 // checkpoint tries to begin from a checkpoint, the newest first.
@@ -120,6 +129,13 @@ func (r *recovering) stateAt(set *segindex.Set) (*state, error) {
 // replay folds one frame. Index files are written on the way, so that memory
 // stays bounded.
 func (r *recovering) replay(fr commitlog.Frame) error {
+	if !r.began {
+		r.began = true
+		if fr.Pos < r.at { // the log has found that it must read from its start
+			r.unused(errors.New("the log in front of it is damaged"), r.e.st.set.Close())
+			r.fromStart()
+		}
+	}
 	if r.err != nil {
 		return r.err
 	}
@@ -143,20 +159,34 @@ func (r *recovering) replay(fr commitlog.Frame) error {
 	return nil
 }
 
-// mend makes the topic of a message whose creation was lost with a damaged
-// range.
+// mend makes up for what was lost about the topic of a message with a damaged
+// range: its creation, or that it was deleted and made anew.
 func (s *state) mend(f *fact) {
-	t := s.topics[f.msg.topic]
-	if t != nil && f.msg.queue < len(t.queues) || f.msg.queue < 0 || f.msg.queue >= maxQueues {
+	m := &f.msg
+	if m.queue < 0 || m.queue >= maxQueues {
 		return
-	}
-	r := record.Topic{Name: f.msg.topic, Queues: f.msg.queue + 1}
-	if t != nil {
-		r.Origins = t.origins
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.topics[r.Name] = s.grownTopic(t, r)
+	t := s.topics[m.topic]
+	r := record.Topic{Name: m.topic, Queues: m.queue + 1}
+	switch {
+	case t == nil:
+	case m.queue >= len(t.queues):
+		r.Origins = t.origins
+	case visibleKind(f.kind) && t.queues[m.queue].next > m.offset:
+		r.Queues = max(r.Queues, len(t.queues))
+		s.deleteTopic(m.topic)
+		t = nil
+	default:
+		return
+	}
+	s.topics[m.topic] = s.grownTopic(t, r)
+}
+
+// visibleKind reports whether frames of the kind have a place in a queue.
+func visibleKind(k record.Kind) bool {
+	return k == record.Message || k == record.Fired || k == record.Committed
 }
 
 // mark makes durable what follows from damage that was found just now: the
@@ -188,13 +218,23 @@ type markJob struct {
 
 func (j *markJob) stage(w *writer) {
 	w.st.mu.RLock()
-	names := make([]string, 0, len(w.st.topics))
-	for name := range w.st.topics {
-		names = append(names, name)
-	}
+	names := slices.Sorted(maps.Keys(w.st.topics))
+	groups := slices.SortedFunc(maps.Keys(w.st.positions), progressKey.compare)
 	w.st.mu.RUnlock()
+	// The redeliveries of a group may have been lost with the topic that held
+	// them; with an empty one in its place nobody would hear of it.
+	for _, k := range groups {
+		if k.client != "" || len(w.plan.topic(k.topic).next) == 0 {
+			continue
+		}
+		if _, err := w.ensureRetryQueue(k.group, k.topic); err != nil {
+			j.err = err
+			return
+		}
+		names = append(names, retryTopic(k.group))
+	}
 	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Compact(names) {
 		t := w.plan.topic(name)
 		r := record.Topic{Name: name, Queues: len(t.next), Origins: t.t.origins}
 		for i, q := range t.t.queues {

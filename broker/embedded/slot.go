@@ -444,6 +444,12 @@ func (s *slot) skipLost(q *topicQueue, offset int64, g *grabbed) {
 	g.gap = s.gap(offset, to, true)
 }
 
+// trimmed reports whether retention has removed the message at offset.
+func (s *slot) trimmed(offset int64) bool {
+	q := s.log()
+	return q != nil && offset < q.Min()
+}
+
 // pass moves the window to offset, what lies before is gone. mu is held.
 func (s *slot) pass(offset int64) {
 	s.win.Skip(offset - 1)

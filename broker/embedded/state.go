@@ -31,6 +31,7 @@ type state struct {
 	halves    *halves.Table
 	positions map[progressKey]*progress
 	nextID    uint32       // of the next new queue
+	spare     []uint32     // numbers below it that no record has had, ascending
 	base      int64        // of the segment that was written to last, -1 at first
 	ends      []segmentEnd // of the full segments, ascending
 	lastMs    int64        // store time of the last message
@@ -55,9 +56,6 @@ type topic struct {
 	queues  []*topicQueue
 	origins []string // of a retry topic: whose redeliveries a queue holds
 }
-
-// id tells topics apart that had the same name one after the other.
-func (t *topic) id() uint32 { return t.queues[0].id }
 
 // topicQueue is one queue of a topic.
 type topicQueue struct {
@@ -126,11 +124,14 @@ func (s *state) apply(f *fact) error {
 func (s *state) applyHidden(f *fact) error {
 	switch f.kind {
 	case record.Delayed:
-		t := s.topics[f.msg.topic]
-		if t == nil {
-			return nil // its topic was deleted before what is kept begins
+		q := f.msg.q
+		if t := s.topics[f.msg.topic]; q == nil && t != nil && f.msg.queue < len(t.queues) {
+			q = t.queues[f.msg.queue]
 		}
-		if s.delays.Add(duetime.Item{DueMs: f.msg.due, Pos: f.pos, Topic: t.id()}) && s.onDelay != nil {
+		if q == nil {
+			return fmt.Errorf("delayed message at %d is for queue %d of topic %q, which does not exist", f.pos, f.msg.queue, f.msg.topic)
+		}
+		if s.delays.Add(duetime.Item{DueMs: f.msg.due, Pos: f.pos, Queue: q.id}) && s.onDelay != nil {
 			s.onDelay()
 		}
 	case record.Half:
@@ -248,10 +249,20 @@ func (q *topicQueue) unwatch(s *slot) {
 func (s *state) createTopic(pos int64, c *control) {
 	t := c.made
 	if t == nil {
-		t = s.grownTopic(s.topics[c.topic.Name], c.topic)
+		old := s.topics[c.topic.Name]
+		if old != nil && !old.grewTo(c.topic) {
+			s.deleteTopic(old.name) // its deletion was lost with a damaged range
+			old = nil
+		}
+		t = s.grownTopic(old, c.topic)
 	}
 	for _, q := range t.queues {
-		s.nextID = max(s.nextID, q.id+1)
+		s.spare = slices.DeleteFunc(s.spare, func(id uint32) bool { return id == q.id })
+		for ; s.nextID <= q.id; s.nextID++ {
+			if s.nextID < q.id {
+				s.spare = append(s.spare, s.nextID)
+			}
+		}
 	}
 	for i, next := range c.topic.Next {
 		// Behind a quarantined range offsets are left out that a lost message
@@ -265,6 +276,29 @@ func (s *state) createTopic(pos int64, c *control) {
 	s.topics[t.name] = t
 }
 
+// newID is the number of a queue whose record was lost. Numbers were given in
+// order, so it is one that later records have left out, or else the next one:
+// no later record has it.
+func (s *state) newID() uint32 {
+	if len(s.spare) > 0 {
+		id := s.spare[0]
+		s.spare = s.spare[1:]
+		return id
+	}
+	s.nextID++
+	return s.nextID - 1
+}
+
+// grewTo reports whether r describes t, perhaps with more queues.
+func (t *topic) grewTo(r record.Topic) bool {
+	for i, q := range t.queues {
+		if i >= r.Queues || i < len(r.IDs) && r.IDs[i] != q.id {
+			return false
+		}
+	}
+	return true
+}
+
 // grownTopic is the topic that r describes, with the queues that t has.
 func (s *state) grownTopic(t *topic, r record.Topic) *topic {
 	made := &topic{name: r.Name, origins: slices.Clone(r.Origins)}
@@ -272,11 +306,11 @@ func (s *state) grownTopic(t *topic, r record.Topic) *topic {
 		made.queues = slices.Clone(t.queues)
 	}
 	for i := len(made.queues); i < r.Queues; i++ {
-		id, next := s.nextID, int64(0)
+		id, next := uint32(0), int64(0)
 		if i < len(r.IDs) {
 			id = r.IDs[i]
 		} else {
-			s.nextID++
+			id = s.newID()
 		}
 		if i < len(r.Next) {
 			next = r.Next[i]
@@ -286,11 +320,13 @@ func (s *state) grownTopic(t *topic, r record.Topic) *topic {
 	return made
 }
 
-// deleteTopic removes a topic; mu is held.
+// deleteTopic removes a topic, what waits for its time to go there, and the
+// positions of its groups; mu is held.
 func (s *state) deleteTopic(name string) {
+	gone := map[uint32]bool{}
 	if t := s.topics[name]; t != nil {
-		s.delays.DropTopic(t.id())
 		for _, q := range t.queues {
+			gone[q.id] = true
 			if s.set != nil {
 				s.set.Drop(q.id)
 			}
@@ -298,21 +334,24 @@ func (s *state) deleteTopic(name string) {
 	}
 	delete(s.topics, name)
 	for k := range s.positions {
-		if k.topic != name {
-			continue
-		}
-		delete(s.positions, k)
-		// What waits in the retry topic belongs to the topic that is gone. Its
-		// queue goes on with the next topic of that name.
-		if t := s.topics[retryTopic(k.group)]; t != nil && k.client == "" {
-			if i := slices.Index(t.origins, name); i >= 0 {
-				s.progressed(record.GroupPositions{
-					Group: k.group, Topic: name,
-					Lanes: []record.LanePosition{{Queue: record.RetryLane, Next: t.queues[i].next}},
-				})
-			}
+		if k.topic == name {
+			delete(s.positions, k)
 		}
 	}
+	// What waits in a retry topic belongs to the topic that is gone. The queue
+	// goes on with the next topic of that name.
+	for _, t := range s.topics {
+		i := slices.Index(t.origins, name)
+		if i < 0 {
+			continue
+		}
+		gone[t.queues[i].id] = true
+		s.progressed(record.GroupPositions{
+			Group: groupOfRetry(t.name), Topic: name,
+			Lanes: []record.LanePosition{{Queue: record.RetryLane, Next: t.queues[i].next}},
+		})
+	}
+	s.delays.Drop(func(queue uint32) bool { return gone[queue] })
 }
 
 func (s *state) progressed(g record.GroupPositions) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,7 +115,8 @@ type writer struct {
 	// What follows belongs to whoever holds path.
 
 	path    sync.Mutex
-	over    bool // the writer's goroutine has ended, nothing is staged any more
+	urgent  atomic.Bool // the writer's goroutine wants the path
+	over    bool        // the writer's goroutine has ended, nothing is staged any more
 	plan    plan
 	decided map[halves.ID]stagedDecision // staged and not applied
 	halves  map[halves.ID]*frame         // the same
@@ -217,7 +219,7 @@ func (w *writer) enter() bool {
 		if w.waiting.Load() > 0 {
 			return false // who queues comes first
 		}
-		if w.path.TryLock() {
+		if !w.urgent.Load() && w.path.TryLock() {
 			if !w.over {
 				return true
 			}
@@ -238,7 +240,7 @@ func (w *writer) enqueue(j job, size int) *ticket {
 	w.pending = append(w.pending, t)
 	w.waiting.Store(int32(len(w.pending)))
 	w.mu.Unlock()
-	if w.path.TryLock() {
+	if w.path.TryLock() { // or else its holder looks again
 		w.leave()
 	}
 	return t
@@ -383,21 +385,22 @@ func (w *writer) close() {
 func (w *writer) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var c commit
 	for {
-		w.path.Lock()
-		if w.waiting.Load() > 0 {
-			w.serve()
-		}
-		if len(w.round.jobs) > 0 {
-			w.commit() // gives up the path
-			continue
-		}
-		w.housekeep()
-		last := w.closed.Load() && w.waiting.Load() == 0 && len(w.round.jobs) == 0
+		w.seize()
+		w.turn(&c)
+		last := w.closed.Load() && c.round == nil && w.waiting.Load() == 0 && len(w.round.jobs) == 0
 		w.over = w.over || last
 		at := w.nextChore()
 		w.leave()
-		if last {
+		for _, r := range c.ended {
+			close(r.done)
+		}
+		switch {
+		case c.round != nil:
+			c.err = c.sync()
+			continue
+		case last:
 			return
 		}
 		var late <-chan time.Time
@@ -412,24 +415,58 @@ func (w *writer) loop() {
 	}
 }
 
-// commit ends the round at hand: one write, one sync. It is called with the
-// path held and gives it up.
-func (w *writer) commit() {
+// commit is what the writer's goroutine is about.
+type commit struct {
+	round *round       // that is to be synced, or was; nil for none
+	sync  func() error // syncs it, outside of the path
+	err   error        // that sync answered
+	ended []*round     // to be answered once the path is free
+}
+
+// turn is what the writer's goroutine does each time it has the path: it ends
+// the round that was synced, and begins with the one that has filled meanwhile,
+// so that the disk waits for nobody.
+func (w *writer) turn(c *commit) {
+	clear(c.ended)
+	c.ended = c.ended[:0]
+	if c.round != nil {
+		if c.err != nil {
+			w.refuse(c.round, 0, writeError(c.err, true))
+			w.fail(c.err)
+		}
+		w.conclude(c.round)
+		c.ended = append(c.ended, c.round)
+		c.round = nil
+	}
+	if w.waiting.Load() > 0 {
+		w.serve()
+	}
+	w.housekeep()
+	if len(w.round.jobs) == 0 {
+		return
+	}
 	r := w.round
 	w.round = newRound()
-	if w.flush(r) {
-		_, sync := w.log.SyncTo()
-		w.path.Unlock()
-		err := sync()
-		w.path.Lock()
-		if err != nil {
-			w.refuse(r, 0, writeError(err, true))
-			w.fail(err)
+	if !w.flush(r) {
+		w.conclude(r)
+		c.ended = append(c.ended, r)
+		w.notify() // look again, nothing was waited for
+		return
+	}
+	c.round, c.err = r, nil
+	_, c.sync = w.log.SyncTo()
+}
+
+// seize gets the write path before those that wait for it: they step aside as
+// long as urgent is set.
+func (w *writer) seize() {
+	w.urgent.Store(true)
+	for n := 1; !w.path.TryLock(); n++ {
+		if n%spins == 0 {
+			runtime.Gosched() // the holder may not be running
 		}
 	}
-	w.conclude(r)
-	w.path.Unlock()
-	close(r.done)
+	w.urgent.Store(false)
 }
 
 // flush writes the frames of a round. Without success it says so on each frame

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 )
@@ -63,6 +64,20 @@ func Properties(s string) func(yield func(name, value string) bool) {
 			item, s, _ = strings.Cut(s, string(rune(valueEnd)))
 			name, value, ok := strings.Cut(item, string(rune(nameEnd)))
 			if ok && name != "" && value != "" && !yield(name, value) {
+				return
+			}
+		}
+	}
+}
+
+// PropertiesOf is [Properties] of bytes; what it yields are parts of b.
+func PropertiesOf(b []byte) func(yield func(name, value []byte) bool) {
+	return func(yield func(name, value []byte) bool) {
+		for len(b) > 0 {
+			item, rest, _ := bytes.Cut(b, []byte{valueEnd})
+			b = rest
+			name, value, ok := bytes.Cut(item, []byte{nameEnd})
+			if ok && len(name) > 0 && len(value) > 0 && !yield(name, value) {
 				return
 			}
 		}

@@ -199,7 +199,7 @@ func (k *keeper) hurry() bool {
 func (k *keeper) settleAll() {
 	for {
 		k.mu.Lock()
-		for !k.stopping && len(k.gone) == 0 && (k.log.unsettled() == 0 || k.log.Failed() != nil) {
+		for !k.stopping && len(k.gone) == 0 && (k.log.unsettled() <= 0 || k.log.Failed() != nil) {
 			k.changed.Wait()
 		}
 		stopping := k.stopping

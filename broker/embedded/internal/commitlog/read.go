@@ -3,6 +3,7 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 )
 
@@ -199,6 +200,9 @@ func (l *Log) readError(s *segment, pos int64, err error) error {
 			return ErrClosed
 		}
 		return fmt.Errorf("read frame at %d: %w, it begins at %d", pos, ErrRange, l.start.Load())
+	}
+	if errors.Is(err, io.EOF) {
+		err = &CorruptError{Segment: s.name, Offset: pos - s.base, Length: headerLen, Reason: "the file ends before the frame"}
 	}
 	return fmt.Errorf("read frame at %d in %s: %w", pos, s.name, err)
 }

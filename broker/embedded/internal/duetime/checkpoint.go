@@ -40,7 +40,7 @@ func (q *Queue) AppendTo(b []byte) []byte {
 	for _, p := range all {
 		b = binary.AppendUvarint(b, uint64(q.pos(p)-pos))
 		b = binary.AppendVarint(b, p.due()-due)
-		b = binary.AppendUvarint(b, uint64(p.topic()))
+		b = binary.AppendUvarint(b, uint64(p.queue()))
 		pos, due = q.pos(p), p.due()
 	}
 	return b

@@ -28,7 +28,7 @@ func pack(due, rel int64, topic uint32) packed {
 
 func (p packed) due() int64    { return int64(p.hi >> posHigh) }
 func (p packed) rel() int64    { return int64(p.hi&(1<<posHigh-1)<<32 | p.lo>>32) }
-func (p packed) topic() uint32 { return uint32(p.lo) }
+func (p packed) queue() uint32 { return uint32(p.lo) }
 
 func (p packed) before(o packed) bool { return p.hi < o.hi || p.hi == o.hi && p.lo < o.lo }
 

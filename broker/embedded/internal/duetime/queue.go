@@ -26,8 +26,8 @@ type Item struct {
 	DueMs int64
 	// Pos is the position of its frame, 0 or more.
 	Pos int64
-	// Topic is the number of where it goes.
-	Topic uint32
+	// Queue is the number of the queue it goes to.
+	Queue uint32
 }
 
 // Queue holds what waits, by due time and then by position. Messages leave in
@@ -123,15 +123,15 @@ func (q *Queue) Taken(pos int64) bool {
 	return ok
 }
 
-// DropTopic takes out everything that would go to topic. It looks at every
-// message.
-func (q *Queue) DropTopic(topic uint32) {
+// Drop takes out everything for a queue that gone reports true for. It looks at
+// every message.
+func (q *Queue) Drop(gone func(queue uint32) bool) {
 	for pos, it := range q.taken {
-		if it.Topic == topic {
+		if gone(it.Queue) {
 			q.untake(pos)
 		}
 	}
-	q.heap.filter(func(p packed) bool { return p.topic() != topic && !q.isDead(p) })
+	q.heap.filter(func(p packed) bool { return !gone(p.queue()) && !q.isDead(p) })
 	q.dead = nil
 }
 
@@ -185,12 +185,12 @@ func (q *Queue) Clone() *Queue {
 }
 
 func (q *Queue) pack(it Item) packed {
-	return pack(min(max(it.DueMs, 0), MaxDueMs), it.Pos-q.base, it.Topic)
+	return pack(min(max(it.DueMs, 0), MaxDueMs), it.Pos-q.base, it.Queue)
 }
 
 func (q *Queue) pos(p packed) int64 { return q.base + p.rel() }
 
-func (q *Queue) unpack(p packed) Item { return Item{DueMs: p.due(), Pos: q.pos(p), Topic: p.topic()} }
+func (q *Queue) unpack(p packed) Item { return Item{DueMs: p.due(), Pos: q.pos(p), Queue: p.queue()} }
 
 func (q *Queue) isDead(p packed) bool {
 	if len(q.dead) == 0 {
@@ -244,7 +244,7 @@ func (q *Queue) fit(pos int64) {
 	}
 	for i := range q.heap.n {
 		p := q.heap.at(i)
-		*p = pack(p.due(), q.pos(*p)-base, p.topic())
+		*p = pack(p.due(), q.pos(*p)-base, p.queue())
 	}
 	q.base = base
 }

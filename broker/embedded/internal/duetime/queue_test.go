@@ -51,7 +51,7 @@ func TestQueue_Model(t *testing.T) {
 				for range rapid.IntRange(1, 30).Draw(t, "n") {
 					it := duetime.Item{
 						DueMs: max(0, m.now+rapid.Int64Range(-5, 50).Draw(t, "in")), Pos: m.pos,
-						Topic: rapid.Uint32Range(math.MaxUint32-2, math.MaxUint32).Draw(t, "topic"),
+						Queue: rapid.Uint32Range(math.MaxUint32-2, math.MaxUint32).Draw(t, "topic"),
 					}
 					m.pos += rapid.Int64Range(1, 5).Draw(t, "size") // a position is given once
 					first := q.Add(it)
@@ -98,9 +98,9 @@ func TestQueue_Model(t *testing.T) {
 					m.drop(func(it duetime.Item) bool { return it.Pos == pos })
 				}
 			},
-			"dropTopic": func(*rapid.T) {
-				q.DropTopic(math.MaxUint32)
-				m.drop(func(it duetime.Item) bool { return it.Topic == math.MaxUint32 })
+			"drop": func(*rapid.T) {
+				q.Drop(func(n uint32) bool { return n == math.MaxUint32 })
+				m.drop(func(it duetime.Item) bool { return it.Queue == math.MaxUint32 })
 			},
 			"restart": func(t *rapid.T) {
 				b := q.AppendTo(nil)
@@ -117,7 +117,7 @@ func TestQueue_Model(t *testing.T) {
 			"clone": func(*rapid.T) {
 				c := q.Clone()
 				q.Take(math.MaxInt64, math.MaxInt, nil)
-				q.DropTopic(math.MaxUint32 - 1)
+				q.Drop(func(n uint32) bool { return n == math.MaxUint32-1 })
 				q.Add(duetime.Item{Pos: m.pos})
 				q = c
 			},
@@ -188,7 +188,7 @@ func TestQueue_PositionsOutgrowThePacking(t *testing.T) {
 	var want []duetime.Item
 	const step = 1 << 50
 	for i := range int64(1 << 12) {
-		it := duetime.Item{DueMs: 7, Pos: i*step + i, Topic: uint32(i)}
+		it := duetime.Item{DueMs: 7, Pos: i*step + i, Queue: uint32(i)}
 		q.Add(it)
 		if want = append(want, it); len(want) < 3 {
 			continue
@@ -234,8 +234,8 @@ func TestQueue_DoneInAnyOrder(t *testing.T) {
 func TestDecode_Malformed(t *testing.T) {
 	t.Parallel()
 	q := duetime.New()
-	q.Add(duetime.Item{DueMs: 1 << 41, Pos: 1 << 40, Topic: 3})
-	q.Add(duetime.Item{DueMs: 1 << 42, Pos: 1 << 41, Topic: 300})
+	q.Add(duetime.Item{DueMs: 1 << 41, Pos: 1 << 40, Queue: 3})
+	q.Add(duetime.Item{DueMs: 1 << 42, Pos: 1 << 41, Queue: 300})
 	b := q.AppendTo(nil)
 	for cut := range b {
 		if _, err := duetime.Decode(b[:cut]); !errors.Is(err, duetime.ErrMalformed) {
@@ -263,8 +263,8 @@ func TestDecode_Malformed(t *testing.T) {
 func TestAppendTo_Golden(t *testing.T) {
 	t.Parallel()
 	q := duetime.New()
-	q.Add(duetime.Item{DueMs: 5, Pos: 300, Topic: 2})
-	q.Add(duetime.Item{DueMs: 9, Pos: 100, Topic: 1})
+	q.Add(duetime.Item{DueMs: 5, Pos: 300, Queue: 2})
+	q.Add(duetime.Item{DueMs: 9, Pos: 100, Queue: 1})
 	q.Take(5, 1, nil)
 	want := []byte{'x', 1, 2, 100, 18, 1, 0xc8, 1, 7, 2}
 	if got := q.AppendTo([]byte("x")); !bytes.Equal(got, want) {
@@ -276,7 +276,7 @@ func FuzzDecode(f *testing.F) {
 	q := duetime.New()
 	f.Add(q.AppendTo(nil))
 	for i := range int64(20) {
-		q.Add(duetime.Item{DueMs: i * 7919 % 31, Pos: i * i << 30, Topic: uint32(i)})
+		q.Add(duetime.Item{DueMs: i * 7919 % 31, Pos: i * i << 30, Queue: uint32(i)})
 	}
 	f.Add(q.AppendTo(nil))
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
@@ -301,7 +301,7 @@ func FuzzDecode(f *testing.F) {
 func filled(n int) *duetime.Queue {
 	q, r := duetime.New(), rand.New(rand.NewPCG(1, 2))
 	for i := range n {
-		q.Add(duetime.Item{DueMs: 1_764_000_000_000 + r.Int64N(3_600_000), Pos: int64(i) * 1100, Topic: uint32(i % 10)})
+		q.Add(duetime.Item{DueMs: 1_764_000_000_000 + r.Int64N(3_600_000), Pos: int64(i) * 1100, Queue: uint32(i % 10)})
 	}
 	return q
 }
