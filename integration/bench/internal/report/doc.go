@@ -1,0 +1,3 @@
+// Package report turns samples into medians, medians into ratios, and judges
+// the ratios.
+package report

@@ -1,0 +1,72 @@
+package row
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluicemq/sluice/integration/bench/internal/measure"
+)
+
+// Bench is what the steps of one run share.
+type Bench struct {
+	Scratch *measure.Scratch
+	// For is how long a loop is measured.
+	For time.Duration
+	// Quick takes small sizes: to try the benchmark, not to measure.
+	Quick bool
+	// Stuck is called when a step does not end in time.
+	Stuck func(step string)
+	// Round counts from 0; [Run] sets it.
+	Round int
+
+	kept map[string]*kept
+}
+
+// kept is a store that lives as long as the run.
+type kept struct {
+	dir      string
+	messages int // in it
+}
+
+// loop is the closed loop of a step.
+func (b *Bench) loop(workers int) measure.Loop {
+	return measure.Loop{Workers: workers, Warm: b.For / 5, For: b.For}
+}
+
+// size is a number of messages.
+func (b *Bench) size(full, quick int) int {
+	if b.Quick {
+		return quick
+	}
+	return full
+}
+
+// keep answers a store that the first call builds.
+func (b *Bench) keep(name string, messages int, build func(dir string, messages int) error) (*kept, error) {
+	if k := b.kept[name]; k != nil {
+		return k, nil
+	}
+	if err := b.room(messages); err != nil {
+		return nil, err
+	}
+	k := &kept{b.Scratch.Path(name), messages}
+	if err := build(k.dir, messages); err != nil {
+		return nil, errors.Join(fmt.Errorf("build store %s: %w", name, err), b.Scratch.Remove(k.dir))
+	}
+	if b.kept == nil {
+		b.kept = map[string]*kept{}
+	}
+	b.kept[name] = k
+	b.Scratch.Calm()
+	return k, nil
+}
+
+// room refuses a store that could fill the disk.
+func (b *Bench) room(messages int) error {
+	free, err := b.Scratch.Free()
+	if need := 2 * int64(messages) * measure.BodySize; err == nil && free < need {
+		err = fmt.Errorf("%d MiB are free, a store of %d messages wants %d", free>>20, messages, need>>20)
+	}
+	return err
+}

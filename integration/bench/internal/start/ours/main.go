@@ -1,0 +1,18 @@
+// Command ours makes a store and stores one durable message.
+package main
+
+import (
+	"github.com/sluicemq/sluice/integration/bench/internal/ours"
+	"github.com/sluicemq/sluice/integration/bench/internal/start"
+)
+
+func main() {
+	start.Main(func(dir string) (func() error, error) {
+		p, err := ours.NewPublisher(dir, ours.Durable, 1, 1)
+		if err != nil {
+			return nil, err
+		}
+		_, err = p.Publish(0)
+		return p.Close, err
+	})
+}
