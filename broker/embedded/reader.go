@@ -14,6 +14,9 @@ const (
 	// much is cheaper than another call of the operating system.
 	runBytes = 256 << 10
 	runGap   = 2 << 10
+	// slabBytes is how much memory messages share that are read one by one:
+	// what the allocator still serves from its lists.
+	slabBytes = 28 << 10
 )
 
 // reader reads the messages of a Fetch. All bodies of a call share memory, and
@@ -23,6 +26,7 @@ type reader struct {
 	views  []message.View
 	text   []byte
 	filled []text
+	slab   []byte // not used yet; never used twice, deliveries keep it
 }
 
 // text is one message whose texts are on their own.
@@ -34,7 +38,7 @@ type text struct {
 // read reads messages in the order of got. It answers how many it has read; an
 // error belongs to the one behind them.
 func (r *reader) read(log *commitlog.Log, got []catch) (int, error) {
-	r.views = r.views[:0]
+	r.views, r.slab = r.views[:0], nil
 	for i := 0; i < len(got); {
 		run, end := 1, got[i].end()
 		for i+run < len(got) {
@@ -45,7 +49,9 @@ func (r *reader) read(log *commitlog.Log, got []catch) (int, error) {
 			end = got[i+run].end()
 			run++
 		}
-		n, err := r.readRun(log, got[i:i+run], int(end-got[i].token.pos))
+		size := int(end - got[i].token.pos)
+		r.room(size, (len(got)-i)*size/run)
+		n, err := r.readRun(log, got[i:i+run], size)
 		if i += n; err != nil {
 			return i, err
 		}
@@ -53,10 +59,22 @@ func (r *reader) read(log *commitlog.Log, got []catch) (int, error) {
 	return len(got), nil
 }
 
+// room makes memory for size bytes now, and for more of the all that are likely
+// to come.
+func (r *reader) room(size, all int) {
+	if len(r.slab) < size && size <= slabBytes/2 {
+		r.slab = make([]byte, max(size, min(all, slabBytes)))
+	}
+}
+
 // readRun reads messages that lie close together, within size bytes.
 func (r *reader) readRun(log *commitlog.Log, got []catch, size int) (int, error) {
 	first := got[0].token.pos
-	raw, err := log.ReadRaw(first, size, nil)
+	var buf []byte
+	if len(r.slab) >= size {
+		buf, r.slab = r.slab[:0:size], r.slab[size:]
+	}
+	raw, err := log.ReadRaw(first, size, buf)
 	if err != nil && len(got) > 1 {
 		// A segment ends within the run, or something cannot be read: one by one.
 		for i := range got {

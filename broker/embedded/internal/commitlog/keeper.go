@@ -4,8 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-
-	"github.com/sluicemq/sluice/broker/embedded/vfs"
+	"time"
 )
 
 // keeper works beside the writer of a mapped log: one goroutine makes segments
@@ -31,13 +30,20 @@ type keeper struct {
 	err      error // of the last one
 	slow     *tail // the last segment, if it is to be populated while it is written
 	slowFrom int64
-	gone     []vfs.Mapping
+	gone     []*shared
 	stopping bool
 }
 
-// maxUnsettled is how many full segments may wait for the disk. More would not
-// be faster for long, and could lose more.
-const maxUnsettled = 2
+const (
+	// maxUnsettled is how many full segments may wait for the disk. More would
+	// not be faster for long, and could lose more.
+	maxUnsettled = 8
+	// settleAt full segments are made durable at once; fewer ones after
+	// settleAfter, so that a burst does not meet a busy disk and a quiet log
+	// does not stay unsynced.
+	settleAt    = 4
+	settleAfter = time.Second
+)
 
 func newKeeper(l *Log) *keeper {
 	k := &keeper{log: l}
@@ -197,9 +203,28 @@ func (k *keeper) hurry() bool {
 
 // settleAll makes full segments durable until the keeper stops.
 func (k *keeper) settleAll() {
+	var due time.Time // of what waits; zero if nothing does
+	alarm := time.AfterFunc(settleAfter, func() {
+		k.mu.Lock() // or the broadcast could come between a look and its wait
+		defer k.mu.Unlock()
+		k.changed.Broadcast()
+	})
+	defer alarm.Stop()
 	for {
+		ready := false
 		k.mu.Lock()
-		for !k.stopping && len(k.gone) == 0 && (k.log.unsettled() <= 0 || k.log.Failed() != nil) {
+		for !k.stopping {
+			n := k.log.unsettled()
+			if n <= 0 || k.log.Failed() != nil {
+				n, due = 0, time.Time{}
+			} else if due.IsZero() {
+				due = time.Now().Add(settleAfter)
+				alarm.Reset(settleAfter)
+			}
+			ready = n >= settleAt || n > 0 && !time.Now().Before(due)
+			if ready || len(k.gone) > 0 {
+				break
+			}
 			k.changed.Wait()
 		}
 		stopping := k.stopping
@@ -210,6 +235,10 @@ func (k *keeper) settleAll() {
 		if err := k.unmap(); err != nil {
 			_ = k.log.fail("unmap a full segment", err) // the writer learns it from Failed
 		}
+		if !ready {
+			continue
+		}
+		due = time.Time{}
 		k.settle()
 		k.mu.Lock()
 		k.changed.Broadcast()

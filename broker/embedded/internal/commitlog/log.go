@@ -44,6 +44,7 @@ type Log struct {
 	segs    atomic.Pointer[[]*segment] // published before flushed
 	holes   atomic.Pointer[[]Hole]
 	failed  atomic.Pointer[failure]
+	live    atomic.Pointer[live] // of a mapped log
 	closed  atomic.Bool
 }
 

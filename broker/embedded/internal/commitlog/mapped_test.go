@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
@@ -163,12 +164,15 @@ func TestMapped_FullSegmentsAreSyncedBehind(t *testing.T) {
 	onlyMapped(t)
 	dir, _ := realDir(t)
 	l, _, _ := mustOpenWith(t, commitlog.Options{FS: dir, SegmentBytes: 16 << 10, Mapped: true})
-	for i := 0; len(l.Segments()) < 9; i++ {
+	for i := 0; len(l.Segments()) < 24; i++ {
 		appendAll(t, l, i, i+1, 900)
-		// At most two full segments wait for the disk.
-		if segs := l.Segments(); len(segs) > 4 && l.Synced() < segs[len(segs)-4].Base {
+		// At most eight full segments wait for the disk.
+		if segs := l.Segments(); len(segs) > 10 && l.Synced() < segs[len(segs)-10].Base {
 			t.Fatalf("%d segments, and only %d is durable", len(segs), l.Synced())
 		}
+	}
+	for full := l.Segments()[23].Base; l.Synced() < full; { // and none for long
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -75,7 +75,8 @@ func (l *Log) read(pos int64, guess int, buf []byte) (Kind, []byte, error) {
 	return h.kind, b[:copy(b, payload)], nil
 }
 
-// ReadRaw answers the n bytes at pos, unverified, with one read: for callers
+// ReadRaw answers the n bytes at pos, unverified, with one read or, in the last
+// segment of a mapped log, with one copy: for callers
 // that read several frames at once and take each with ParseFrame. All of them
 // must be flushed and lie in one segment, and before the next hole, else the
 // error matches [ErrRange]; in a hole it is a [*CorruptError]. They lie in buf
@@ -96,6 +97,14 @@ func (l *Log) ReadRaw(pos int64, n int, buf []byte) ([]byte, error) {
 	}
 	if i < 0 || n < 0 || pos < l.start.Load() || pos > end || int64(n) > end-pos {
 		return nil, fmt.Errorf("read %d bytes at %d: %w or of its segment", n, pos, ErrRange)
+	}
+	if lv := l.live.Load(); lv != nil && pos >= lv.base {
+		if cap(buf) < n {
+			buf = make([]byte, n)
+		}
+		if lv.m.read(buf[:n], pos-lv.base) {
+			return buf[:n], nil
+		}
 	}
 	b, err := readAt(segs[i], pos, n, buf)
 	if err != nil {
