@@ -153,6 +153,7 @@ func (s *state) applyHidden(f *fact) error {
 		s.deleteTopic(f.ctl.topic.Name)
 	case record.Positions:
 		s.progressed(f.ctl.positions)
+	default: // messages that are visible, see apply
 	}
 	return nil
 }
@@ -306,7 +307,8 @@ func (s *state) grownTopic(t *topic, r record.Topic) *topic {
 		made.queues = slices.Clone(t.queues)
 	}
 	for i := len(made.queues); i < r.Queues; i++ {
-		id, next := uint32(0), int64(0)
+		next := int64(0)
+		var id uint32
 		if i < len(r.IDs) {
 			id = r.IDs[i]
 		} else {

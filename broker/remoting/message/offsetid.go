@@ -54,11 +54,6 @@ func ParseOffsetID(id string) (host netip.AddrPort, pos int64, err error) {
 	return host, pos, nil
 }
 
-func upperHex(b []byte) string {
-	var text [offsetIDv6]byte
-	return string(appendUpperHex(text[:0], b))
-}
-
 func appendUpperHex(b, raw []byte) []byte {
 	const digits = "0123456789ABCDEF"
 	for _, c := range raw {
