@@ -461,12 +461,16 @@ func (w *writer) turn(c *commit) {
 // long as urgent is set.
 func (w *writer) seize() {
 	w.urgent.Store(true)
-	for n := 1; !w.path.TryLock(); n++ {
+	defer w.urgent.Store(false)
+	for n := range turns * spins {
+		if w.path.TryLock() {
+			return
+		}
 		if n%spins == 0 {
 			runtime.Gosched() // the holder may not be running
 		}
 	}
-	w.urgent.Store(false)
+	w.path.Lock() // the holder waits for the disk
 }
 
 // flush writes the frames of a round. Without success it says so on each frame
