@@ -161,7 +161,7 @@ func (m image) writeTo(f vfs.File) error {
 	for _, r := range runs {
 		entries += r.len()
 	}
-	if entries > math.MaxUint32 || len(m.keys) > math.MaxUint32 {
+	if uint64(entries) > math.MaxUint32 || uint64(len(m.keys)) > math.MaxUint32 {
 		return fmt.Errorf("%d entries and %d keys: %w", entries, len(m.keys), ErrMisuse)
 	}
 	h.entries = uint32(entries)
