@@ -173,7 +173,8 @@ func (a groupAdmin) Lag(ctx context.Context, group string) ([]driver.LaneLag, er
 }
 
 // ResetOffsets moves a group; see [driver.GroupAdmin]. Redeliveries that wait
-// move along, except to an offset, which means nothing on their lane.
+// are skipped along, except to an offset, which means nothing on their lane.
+// They never come again: their originals do.
 func (a groupAdmin) ResetOffsets(ctx context.Context, group, topic string, p driver.Position) error {
 	op := fmt.Sprintf("reset group %s on %s to %s", group, topic, p)
 	e, failure := a.c.use(ctx, op)
@@ -188,8 +189,11 @@ func (a groupAdmin) ResetOffsets(ctx context.Context, group, topic string, p dri
 		return driver.Errorf(driver.NotFound, op, "the group has no position on the topic")
 	}
 	for _, s := range slots {
-		if s.queue != record.RetryLane || p.Kind != driver.AtOffset {
+		switch {
+		case s.queue != record.RetryLane:
 			s.seek(p)
+		case p.Kind != driver.AtOffset:
+			s.skipTo(p)
 		}
 	}
 	j := &positionsJob{slots: slots}

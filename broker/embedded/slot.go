@@ -194,6 +194,15 @@ func (s *slot) seek(p driver.Position) {
 	s.reset(p)
 }
 
+// skipTo is seek, but never back.
+func (s *slot) skipTo(p driver.Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q := s.log(); q != nil && resolve(q, p) > s.win.Position() {
+		s.reset(p)
+	}
+}
+
 // reset is seek with mu held.
 func (s *slot) reset(p driver.Position) {
 	to := int64(0)
