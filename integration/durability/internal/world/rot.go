@@ -101,6 +101,12 @@ func Rot(m *vfs.Mem, rng *rand.Rand, frames []int64) (d Damage, err error) {
 // frameHeader is about the length of the header of a frame.
 const frameHeader = 40
 
+// Locate finds the segment of m that holds a position of the log, and where in
+// it.
+func Locate(m *vfs.Mem, pos int64) (name string, offset int64) {
+	return locate(Files(m)[".log"], pos)
+}
+
 // locate finds the segment, of those named, that holds a position of the log.
 func locate(segments []string, pos int64) (name string, offset int64) {
 	slices.Sort(segments)
