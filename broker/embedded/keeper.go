@@ -24,6 +24,10 @@ const (
 	// snapshotShare bounds what checkpoints cost: one is made when the log has
 	// grown by that many times the size of the one before.
 	snapshotShare = 4
+	// snapshotRest bounds it once more, where there are very many topics: the
+	// next one is made no sooner than that many times what the last one took on
+	// the write path.
+	snapshotRest = 50
 )
 
 // keeper looks after what is derived from the log, behind the back of the
@@ -37,6 +41,7 @@ type keeper struct {
 	next *snapshot  // to be written
 	at   int64      // position of the last one that was made
 	size int64      // of it
+	rest time.Time  // until when none is made, because the last one held up the path
 
 	ballast *ballast // nil for a store in memory
 }
@@ -45,9 +50,6 @@ func newKeeper(e *engine) *keeper {
 	k := &keeper{e: e, wake: make(chan struct{}, 1), at: e.log.Flushed()}
 	if !e.memory {
 		k.ballast = &ballast{fs: e.fs, size: e.cfg.SegmentBytes}
-		if err := k.ballast.take(); err != nil {
-			e.cfg.Logger.Warn("there is no ballast for the day on which the disk is full", slog.Any("error", err))
-		}
 	}
 	return k
 }
@@ -56,8 +58,9 @@ func newKeeper(e *engine) *keeper {
 // before it.
 func (k *keeper) rolled(base int64) {
 	k.mu.Lock()
-	if base-k.at >= snapshotShare*k.size {
+	if began := time.Now(); base-k.at >= snapshotShare*k.size && !began.Before(k.rest) {
 		k.next, k.at = k.e.st.snapshot(base), base
+		k.rest = began.Add(snapshotRest * time.Since(began))
 	}
 	k.mu.Unlock()
 	select {
@@ -70,6 +73,11 @@ func (k *keeper) rolled(base int64) {
 func (k *keeper) run() {
 	var timer *time.Timer
 	var pass time.Time // of retention
+	if k.ballast != nil {
+		if err := k.ballast.take(); err != nil { // not a matter of opening the store
+			k.e.cfg.Logger.Warn("there is no ballast for the day on which the disk is full", slog.Any("error", err))
+		}
+	}
 	for {
 		again := k.write()
 		if time.Since(pass) >= keepEvery {

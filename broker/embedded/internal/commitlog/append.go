@@ -160,8 +160,10 @@ func (l *Log) roll(pos, size int64) error {
 	if err := l.syncTo(pos); err != nil {
 		return err
 	}
-	if err := l.note(pos); err != nil {
-		return err
+	if len(l.segments()) > 0 { // before the first one there is nothing to note
+		if err := l.note(pos); err != nil {
+			return err
+		}
 	}
 	s, err := createSegment(l.opts.FS, pos, max(size, l.opts.SegmentBytes))
 	if err != nil {

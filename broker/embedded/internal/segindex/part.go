@@ -25,6 +25,9 @@ type part struct {
 	maxMs  int64
 	begun  []uint32 // queues that were told to begin in it
 	newest uint32   // position minus base of the last entry
+	// Room for runs and their first rows; until it is sealed.
+	freeRuns []run
+	freeRows []row
 
 	mu   sync.Mutex // guards keys and err
 	keys keys
@@ -96,4 +99,28 @@ func (p *part) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keys = keys{}
+}
+
+// runRoom is how many runs are allocated at once: with thousands of queues each
+// of them begins anew in each part.
+const runRoom = 64
+
+// room makes a run. It belongs to the writer.
+func (p *part) room() *run {
+	if len(p.freeRuns) == 0 {
+		p.freeRuns = make([]run, runRoom)
+	}
+	r := &p.freeRuns[0]
+	p.freeRuns = p.freeRuns[1:]
+	return r
+}
+
+// rowRoom makes room for the first rows of a run. It belongs to the writer.
+func (p *part) rowRoom() []row {
+	if len(p.freeRows) == 0 {
+		p.freeRows = make([]row, runRoom*firstRows)
+	}
+	rs := p.freeRows[0:0:firstRows]
+	p.freeRows = p.freeRows[firstRows:]
+	return rs
 }

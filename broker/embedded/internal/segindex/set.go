@@ -146,6 +146,7 @@ func (s *Set) seal(end int64) {
 	for _, id := range s.begun {
 		s.words[id] &^= flagBegun
 	}
+	p.freeRuns, p.freeRows = nil, nil
 	s.begun, s.active = nil, nil
 }
 
@@ -199,7 +200,8 @@ func (s *Set) current(pos int64) *part {
 
 // newRun begins the queue's rows in the active part; mu is held.
 func (q *Queue) newRun(p *part, first int64) *run {
-	r := &run{part: p, queue: q, rows: rows{first: first}}
+	r := p.room()
+	*r = run{part: p, queue: q, rows: rows{first: first, tail: p.rowRoom()}}
 	if q.tail == nil {
 		q.oldest = r
 	} else {

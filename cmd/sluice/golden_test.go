@@ -1,0 +1,54 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write what is printed into testdata")
+
+// golden compares what was printed with a file of testdata.
+func (r result) golden(t *testing.T, name string) {
+	t.Helper()
+	name = filepath.Join("testdata", name)
+	got := r.stable()
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("printed\n%s\nwant\n%s", got, want)
+	}
+	if r.code != exitFine || r.err != "" {
+		t.Errorf("exit code %d, told %q", r.code, r.err)
+	}
+}
+
+// What is printed is read by programs: it changes only on purpose.
+func TestLog_Golden(t *testing.T) {
+	t.Parallel()
+	dir := makeStore(t, small(), all)
+	for _, c := range []struct {
+		file string
+		args []string
+	}{
+		{"verify.txt", []string{"log", "verify", dir}},
+		{"dump.txt", []string{"log", "dump", dir}},
+		{"dump-body.txt", []string{"log", "dump", dir, "-from", "200", "-limit=3", "-body"}},
+		{"dump-topic.txt", []string{"log", "dump", "-topic", "gone", dir}},
+		{"dump.jsonl", []string{"log", "dump", "-json", dir}},
+		{"dump-body.jsonl", []string{"log", "dump", "-json", "-body", "-limit", "2", "--", dir}},
+		{"help.txt", []string{"help"}},
+		{"help-verify.txt", []string{"log", "verify", "-h"}},
+		{"help-dump.txt", []string{"help", "log", "dump"}},
+	} {
+		t.Run(c.file, func(t *testing.T) { sluice(t, dir, c.args...).golden(t, c.file) })
+	}
+}
