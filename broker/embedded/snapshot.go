@@ -97,6 +97,9 @@ func (s *state) load(bases []int64, pos int64, b []byte) error {
 	if err := s.decode(b); err != nil {
 		return err
 	}
+	if s.base >= 0 {
+		s.set.Begin(s.base) // the segment may begin with frames that are not indexed
+	}
 	known := map[uint32]bool{}
 	for _, t := range s.topics {
 		for _, q := range t.queues {

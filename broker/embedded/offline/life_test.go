@@ -60,7 +60,7 @@ func TestVerify_Life(t *testing.T) {
 					if rnd.IntN(2) == 0 {
 						k.close()
 						r := k.fine("closed")
-						if !r.Clean || r.TornBytes > 0 {
+						if !r.Clean || r.TornBytes > 0 || len(r.Notes) > 0 {
 							t.Errorf("turn %d: after a close: clean %v, torn %d, notes %+v", turn, r.Clean, r.TornBytes, r.Notes)
 						}
 					} else {

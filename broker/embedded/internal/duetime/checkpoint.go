@@ -21,7 +21,7 @@ var ErrMalformed = errors.New("malformed queue of delayed messages")
 // AppendTo appends the encoded queue to b: a version byte, the number of
 // messages that wait, with those that are taken, and for each, in the order of
 // their positions, the distance to the position before it, to the due time
-// before it, and its topic. Queues that hold the same messages have the same
+// before it, and its queue. Queues that hold the same messages have the same
 // bytes, 6 to 8 for a message as a rule.
 func (q *Queue) AppendTo(b []byte) []byte {
 	all := make([]packed, 0, q.heap.n+len(q.taken))

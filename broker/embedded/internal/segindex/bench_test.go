@@ -51,12 +51,6 @@ func BenchmarkAddKey(b *testing.B) {
 	}
 }
 
-func BenchmarkKeyHash(b *testing.B) {
-	for b.Loop() {
-		segindex.KeyHash('i', 7, "0123456789ABCDEF0123456789ABCDEF")
-	}
-}
-
 // benchSet is a set of full parts in a real directory, 16 queues and a key a
 // message.
 func benchSet(b *testing.B, parts int) (*segindex.Set, vfs.FS, []int64) {

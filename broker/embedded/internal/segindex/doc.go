@@ -79,7 +79,7 @@
 // Keys: sorted by hash, then by position, 341 in a block.
 //
 //	offset  size  content
-//	     0     8  hash, see [KeyHash]
+//	     0     8  hash of the key, the caller's
 //	     8     4  position minus base
 //
 // A file is made under its name and ".tmp", synced, renamed, and the directory

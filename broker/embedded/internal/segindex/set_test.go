@@ -2,7 +2,6 @@ package segindex_test
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -14,49 +13,6 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
 )
-
-func TestKeyHash_fixed(t *testing.T) {
-	t.Parallel()
-	// These are on disk: they must never change.
-	for _, c := range []struct {
-		kind byte
-		id   uint32
-		key  string
-		want uint64
-	}{
-		{0, 0, "", 0},
-		{'i', 1, "", 0x726c0c5a3c3553b9},
-		{'k', 1, "a", 0x3b6ac61bc4d43e69},
-		{'k', 1, "seven77", 0xe7496b0cbb12054f},
-		{'k', 2, "eight888", 0x16391f5c88a2568f},
-		{'i', math.MaxUint32, "0123456789ABCDEF0123456789ABCDEF", 0xf0c1e0925802475a},
-		{'k', 1, "a key of more than some words, ä", 0x5b10e687d69310a5},
-	} {
-		if got := segindex.KeyHash(c.kind, c.id, c.key); got != c.want {
-			t.Errorf("{%q, %d, %q, %#x},", c.kind, c.id, c.key, got)
-		}
-	}
-}
-
-func TestKeyHash_spreads(t *testing.T) {
-	t.Parallel()
-	seen := map[uint64]bool{}
-	var high [64]int
-	const n = 64_000
-	for i := range uint32(n) {
-		h := segindex.KeyHash('k', i%16, fmt.Sprint("order-", i/16))
-		seen[h] = true
-		high[h>>58]++
-	}
-	if len(seen) != n {
-		t.Errorf("%d of %d keys have a hash of their own", len(seen), n)
-	}
-	for i, got := range high {
-		if got < n/64*8/10 || got > n/64*12/10 {
-			t.Errorf("%d of %d hashes begin with %d of 64", got, n, i)
-		}
-	}
-}
 
 func TestQueue_times(t *testing.T) {
 	t.Parallel()
