@@ -116,14 +116,13 @@ func (s *state) load(bases []int64, pos int64, b []byte) error {
 
 // decode is the inverse of [snapshot.encode], into an empty state.
 func (s *state) decode(b []byte) (err error) {
-	d := snapshotReader{b: b}
+	d := record.NewReader(b, snapshotVersion)
 	if len(b) == 0 || b[0] != snapshotVersion {
 		return errSnapshot
 	}
-	d.b = b[1:]
-	s.nextID, s.lastMs, s.base = uint32(d.int()), d.int(), d.int()-1
-	for range d.count() {
-		t, err := record.DecodeTopic(d.blob())
+	s.nextID, s.lastMs, s.base = uint32(d.Int()), d.Int(), d.Int()-1
+	for range d.Count() {
+		t, err := record.DecodeTopic(d.Blob())
 		if err != nil || len(t.IDs) != t.Queues || len(t.Next) != t.Queues || t.Queues == 0 {
 			return errors.Join(errSnapshot, err)
 		}
@@ -135,63 +134,24 @@ func (s *state) decode(b []byte) (err error) {
 		}
 		s.topics[t.Name] = made
 	}
-	for range d.count() {
-		g, err := record.DecodePositions(d.blob())
+	for range d.Count() {
+		g, err := record.DecodePositions(d.Blob())
 		if err != nil {
 			return errors.Join(errSnapshot, err)
 		}
 		s.progressed(g)
 	}
-	for range d.count() {
-		s.ends = append(s.ends, segmentEnd{d.int(), d.int()})
+	for range d.Count() {
+		s.ends = append(s.ends, segmentEnd{d.Int(), d.Int()})
 	}
-	if s.delays, err = duetime.Decode(d.blob()); err != nil {
+	if s.delays, err = duetime.Decode(d.Blob()); err != nil {
 		return errors.Join(errSnapshot, err)
 	}
-	if s.halves, err = halves.Decode(d.blob(), keepDecided); err != nil {
+	if s.halves, err = halves.Decode(d.Blob(), keepDecided); err != nil {
 		return errors.Join(errSnapshot, err)
 	}
-	if d.bad || len(d.b) > 0 {
+	if d.End("state") != nil {
 		return errSnapshot
 	}
 	return nil
-}
-
-// snapshotReader remembers that it ran out of bytes; then it answers zeros, so
-// that loops end.
-type snapshotReader struct {
-	b   []byte
-	bad bool
-}
-
-func (d *snapshotReader) int() int64 {
-	n, size := binary.Uvarint(d.b)
-	if d.bad || size <= 0 || int64(n) < 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[size:]
-	return int64(n)
-}
-
-// count reads the number of items that follow, each of which takes a byte at
-// least, so that no number is believed that the bytes cannot hold.
-func (d *snapshotReader) count() int64 {
-	n := d.int()
-	if n > int64(len(d.b)) {
-		d.bad = true
-		return 0
-	}
-	return n
-}
-
-func (d *snapshotReader) blob() []byte {
-	n := d.int()
-	if n > int64(len(d.b)) {
-		d.bad = true
-		return nil
-	}
-	out := d.b[:n:n]
-	d.b = d.b[n:]
-	return out
 }

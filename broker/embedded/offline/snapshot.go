@@ -1,7 +1,6 @@
 package offline
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -27,73 +26,34 @@ func decodeSnapshot(pos int64, b []byte) (*snapshot, error) {
 	if len(b) == 0 || b[0] != snapshotVersion {
 		return nil, fmt.Errorf("%w: it does not begin as version %d", errSnapshot, snapshotVersion)
 	}
-	d := reader{b: b[1:]}
-	s := &snapshot{pos: pos, nextID: uint32(d.int())}
-	d.int() // the latest store time
-	d.int() // the segment that was written to, plus 1
-	for range d.count() {
-		t, err := record.DecodeTopic(d.blob())
+	d := record.NewReader(b, snapshotVersion)
+	s := &snapshot{pos: pos, nextID: uint32(d.Int())}
+	d.Int() // the latest store time
+	d.Int() // the segment that was written to, plus 1
+	for range d.Count() {
+		t, err := record.DecodeTopic(d.Blob())
 		if err != nil || len(t.IDs) != t.Queues || len(t.Next) != t.Queues || t.Queues == 0 {
 			return nil, errors.Join(fmt.Errorf("%w: topic %q", errSnapshot, t.Name), err)
 		}
 		s.topics = append(s.topics, t)
 	}
-	for range d.count() {
-		if _, err := record.DecodePositions(d.blob()); err != nil {
+	for range d.Count() {
+		if _, err := record.DecodePositions(d.Blob()); err != nil {
 			return nil, errors.Join(errSnapshot, err)
 		}
 	}
-	for range d.count() {
-		d.int() // base of a full segment
-		d.int() // its latest store time
+	for range d.Count() {
+		d.Int() // base of a full segment
+		d.Int() // its latest store time
 	}
-	if _, err := duetime.Decode(d.blob()); err != nil {
+	if _, err := duetime.Decode(d.Blob()); err != nil {
 		return nil, errors.Join(errSnapshot, err)
 	}
-	if _, err := halves.Decode(d.blob(), 0); err != nil {
+	if _, err := halves.Decode(d.Blob(), 0); err != nil {
 		return nil, errors.Join(errSnapshot, err)
 	}
-	if d.bad || len(d.b) > 0 {
+	if d.End("state") != nil {
 		return nil, errSnapshot
 	}
 	return s, nil
-}
-
-// reader remembers that it ran out of bytes; then it answers zeros, so that
-// loops end.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (d *reader) int() int64 {
-	n, size := binary.Uvarint(d.b)
-	if d.bad || size <= 0 || int64(n) < 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[size:]
-	return int64(n)
-}
-
-// count reads the number of items that follow, each of which takes a byte at
-// least, so that no number is believed that the bytes cannot hold.
-func (d *reader) count() int64 {
-	n := d.int()
-	if n > int64(len(d.b)) {
-		d.bad = true
-		return 0
-	}
-	return n
-}
-
-func (d *reader) blob() []byte {
-	n := d.int()
-	if n > int64(len(d.b)) {
-		d.bad = true
-		return nil
-	}
-	out := d.b[:n:n]
-	d.b = d.b[n:]
-	return out
 }

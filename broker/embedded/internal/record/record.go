@@ -154,37 +154,37 @@ func DecodeTopic(b []byte) (t Topic, err error) {
 	if len(b) > 0 && b[0] == VersionQueues {
 		version = VersionQueues
 	}
-	d := newDecoder(b, version)
-	t.Name = d.string()
-	t.Queues = int(d.int())
-	for range d.count() {
-		t.Origins = append(t.Origins, d.string())
+	d := NewReader(b, version)
+	t.Name = d.text()
+	t.Queues = int(d.Int())
+	for range d.Count() {
+		t.Origins = append(t.Origins, d.text())
 	}
 	if version == VersionQueues {
 		d.queues(&t)
 	}
-	return t, d.end("topic")
+	return t, d.End("topic")
 }
 
 // queues reads what version 2 says of each queue.
-func (d *decoder) queues(t *Topic) {
-	n := d.count()
+func (d *Reader) queues(t *Topic) {
+	n := d.Count()
 	d.bad = d.bad || n != t.Queues
 	for range n {
-		id := d.int()
+		id := d.Int()
 		if d.bad || id > math.MaxUint32 {
 			d.bad = true
 			return
 		}
 		t.IDs = append(t.IDs, uint32(id))
 	}
-	n = d.count()
+	n = d.Count()
 	d.bad = d.bad || n > 0 && n != t.Queues
 	for range n {
 		if d.bad {
 			return
 		}
-		t.Next = append(t.Next, d.int())
+		t.Next = append(t.Next, d.Int())
 	}
 }
 
@@ -193,9 +193,9 @@ func AppendName(b []byte, name string) []byte { return appendString(append(b, Ve
 
 // DecodeName is the inverse of [AppendName].
 func DecodeName(b []byte) (string, error) {
-	d := newDecoder(b, Version)
-	name := d.string()
-	return name, d.end("topic name")
+	d := NewReader(b, Version)
+	name := d.text()
+	return name, d.End("topic name")
 }
 
 // Append appends the encoded decision to b.
@@ -203,9 +203,9 @@ func (r Decided) Append(b []byte) []byte { return appendInt(append(b, Version), 
 
 // DecodeDecided is the inverse of [Decided.Append].
 func DecodeDecided(b []byte) (r Decided, err error) {
-	d := newDecoder(b, Version)
-	r.Half = d.int()
-	return r, d.end("rollback")
+	d := NewReader(b, Version)
+	r.Half = d.Int()
+	return r, d.End("rollback")
 }
 
 // Append appends the encoded parking to b.
@@ -216,9 +216,9 @@ func (p Park) Append(b []byte) []byte {
 
 // DecodePark is the inverse of [Park.Append].
 func DecodePark(b []byte) (p Park, err error) {
-	d := newDecoder(b, Version)
-	p.Half, p.At, p.Checks = d.int(), d.int(), int(d.int())
-	return p, d.end("parked half message")
+	d := NewReader(b, Version)
+	p.Half, p.At, p.Checks = d.Int(), d.Int(), int(d.Int())
+	return p, d.End("parked half message")
 }
 
 // Append appends the encoded positions to b.
@@ -242,13 +242,13 @@ func (g GroupPositions) Append(b []byte) []byte {
 
 // DecodePositions is the inverse of [GroupPositions.Append].
 func DecodePositions(b []byte) (g GroupPositions, err error) {
-	d := newDecoder(b, Version)
-	g.Group, g.Topic, g.Client = d.string(), d.string(), d.string()
-	for range d.count() {
-		l := LanePosition{Queue: int(d.int()) - 1, Next: d.int()}
+	d := NewReader(b, Version)
+	g.Group, g.Topic, g.Client = d.text(), d.text(), d.text()
+	for range d.Count() {
+		l := LanePosition{Queue: int(d.Int()) - 1, Next: d.Int()}
 		last := int64(0)
-		for i := range d.count() {
-			step := d.int()
+		for i := range d.Count() {
+			step := d.Int()
 			if i > 0 && step == 0 || step > l.Next-last-1 {
 				d.bad = true
 				break
@@ -258,61 +258,10 @@ func DecodePositions(b []byte) (g GroupPositions, err error) {
 		}
 		g.Lanes = append(g.Lanes, l)
 	}
-	return g, d.end("positions")
+	return g, d.End("positions")
 }
 
 // appendInt appends a number that is not negative.
 func appendInt(b []byte, n int64) []byte { return binary.AppendUvarint(b, uint64(max(n, 0))) }
 
 func appendString(b []byte, s string) []byte { return append(appendInt(b, int64(len(s))), s...) }
-
-// decoder remembers that it ran out of bytes; afterwards it answers zeros.
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func newDecoder(b []byte, version byte) *decoder {
-	if len(b) == 0 || b[0] != version {
-		return &decoder{bad: true}
-	}
-	return &decoder{b: b[1:]}
-}
-
-func (d *decoder) int() int64 {
-	n, size := binary.Uvarint(d.b)
-	if d.bad || size <= 0 || n > math.MaxInt64 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[size:]
-	return int64(n)
-}
-
-// count reads the number of items that follow, each of which takes a byte at
-// least, so that no size is believed that the bytes cannot hold.
-func (d *decoder) count() int {
-	n := d.int()
-	if n > int64(len(d.b)) {
-		d.bad = true
-		return 0
-	}
-	return int(n)
-}
-
-func (d *decoder) string() string {
-	n := d.count()
-	if d.bad {
-		return ""
-	}
-	s := string(d.b[:n])
-	d.b = d.b[n:]
-	return s
-}
-
-func (d *decoder) end(what string) error {
-	if d.bad || len(d.b) > 0 {
-		return fmt.Errorf("%s: %w", what, ErrMalformed)
-	}
-	return nil
-}
