@@ -20,11 +20,14 @@ var (
 	errNoEntry = errors.New("the index has no entry for a message")
 	// errReached ends a scan of the log; it is no failure.
 	errReached = errors.New("the position is reached")
-	// errBusy: more is waiting to be written than may wait.
-	errBusy = errors.New("too many writes are waiting")
 )
 
-// busyAfter is the advice to who met errBusy: about one group commit.
+// ErrBusy: more is waiting to be written than may wait. It is the cause of a
+// [driver.ResourceExhausted] that passes with the next writes; a full disk is
+// another one.
+var ErrBusy = errors.New("too many writes are waiting")
+
+// busyAfter is the advice to who met ErrBusy: about one group commit.
 const busyAfter = 10 * time.Millisecond
 
 func closedError(op string) *driver.Error {

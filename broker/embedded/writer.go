@@ -254,7 +254,7 @@ func (w *writer) admit(size int) *driver.Error {
 	}
 	if w.bytes.Add(int64(size)) > pendingBytes+int64(size) {
 		w.bytes.Add(-int64(size))
-		return &driver.Error{Code: driver.ResourceExhausted, Retryable: true, RetryAfter: busyAfter, Err: errBusy}
+		return &driver.Error{Code: driver.ResourceExhausted, Retryable: true, RetryAfter: busyAfter, Err: ErrBusy}
 	}
 	return nil
 }

@@ -354,8 +354,11 @@ func (s *Server) serve(c *conn, req, resp *remoting.Command) {
 
 // finish sends what a handler has made, from the reading goroutine.
 func (c *conn) finish(resp *remoting.Command, err error) {
-	if errors.Is(err, errLater) {
+	switch {
+	case errors.Is(err, errLater):
 		c.later.Add(1)
+		return
+	case errors.Is(err, errSilent):
 		return
 	}
 	settle(resp, err)
@@ -369,7 +372,7 @@ func settle(resp *remoting.Command, err error) {
 	}
 	resp.Fields, resp.Body = resp.Fields[:0], nil
 	if r, ok := errors.AsType[*refusal](err); ok {
-		resp.Code, resp.Remark = r.code, r.remark
+		resp.Code, resp.Remark, resp.Fields = r.code, r.remark, append(resp.Fields, r.fields...)
 		return
 	}
 	resp.Code, resp.Remark = remoting.ResSystemError, err.Error()

@@ -11,6 +11,9 @@ import (
 // [conn.respond] itself, from any goroutine, exactly once.
 var errLater = errors.New("the answer comes later")
 
+// errSilent says that there is no answer at all, because RocketMQ gives none.
+var errSilent = errors.New("there is no answer")
+
 // handler serves one request code. Handlers live in one file for each code,
 // with the code in its name.
 type handler struct {
@@ -33,6 +36,7 @@ type handler struct {
 type refusal struct {
 	code   int
 	remark string
+	fields remoting.Fields
 }
 
 // refuse answers a request with code and a remark for people.

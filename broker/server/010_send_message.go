@@ -1,0 +1,227 @@
+package server
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+)
+
+// Codes 10 (SEND_MESSAGE), 310 (SEND_MESSAGE_V2) and 320 (SEND_BATCH_MESSAGE):
+// store one message, or a batch of them.
+//
+// Behaviour: an unknown topic is created from the template TBW102 if that is
+// allowed, else 17. A message with a delay level or a due time becomes visible
+// later; a half message only by code 37. A send to a retry topic beyond the
+// number of attempts, or of a group that holds queue locks, goes to the dead
+// letters. The answer comes when the message is as durable as the broker
+// promises, with the offset id, the queue and the queue offset.
+func handleSend(s *Server, c *conn, req, resp *remoting.Command) error {
+	h, err := remoting.DecodeSend(req.Code, req.Fields)
+	if err != nil {
+		return err
+	}
+	t, err := s.sendTopic(c, &h)
+	if err != nil {
+		return err
+	}
+	if n := max(t.ReadQueues, t.WriteQueues); int(h.QueueID) >= n {
+		return refuse(remoting.ResInvalidParameter, "request queueId[%d] is illegal, topic %s has queues 0 to %d", h.QueueID, h.Topic, n-1)
+	}
+	if h.Batch {
+		return s.sendBatch(c, &h, t, req, resp)
+	}
+	return s.sendOne(c, &h, t, req, resp)
+}
+
+// protected reports whether clients may not send to a topic.
+func protected(topic string) bool {
+	switch topic {
+	case message.ScheduleTopic, message.HalfTopic, message.OpHalfTopic, message.CheckMaxTimeTopic, message.AutoCreateTopic,
+		"SELF_TEST_TOPIC", "OFFSET_MOVED_EVENT":
+		return true
+	}
+	return strings.HasPrefix(topic, "rmq_sys_")
+}
+
+// sendTopic finds the topic that a message is for, and creates it if it may.
+func (s *Server) sendTopic(c *conn, h *remoting.SendMessage) (topicConfig, error) {
+	if protected(h.Topic) {
+		return topicConfig{}, refuse(remoting.ResNoPermission, "sending to topic [%s] is forbidden: it belongs to the broker", h.Topic)
+	}
+	if t, ok := s.topics.find(h.Topic); ok && !t.virtual {
+		return t, nil
+	}
+	if err := driver.ValidTopic(h.Topic); err != nil {
+		return topicConfig{}, refuse(remoting.ResInvalidParameter, "%v", err)
+	}
+	return s.createBySend(c, h)
+}
+
+// createBySend makes a topic that a message is the first for: one that every
+// RocketMQ broker has, one that belongs to a group, or one from its template.
+func (s *Server) createBySend(c *conn, h *remoting.SendMessage) (topicConfig, error) {
+	if _, owned := ownerOf(h.Topic); owned {
+		return defaultTopic(h.Topic, 1), nil // the store makes it with the message
+	}
+	queues := 0
+	if t, ok := s.topics.find(h.Topic); ok {
+		queues = t.WriteQueues
+	} else if t, ok := s.topics.find(h.DefaultTopic); ok && s.cfg.AutoCreate && t.inherits() {
+		queues = min(int(h.DefaultTopicQueues), t.WriteQueues)
+	}
+	if queues <= 0 {
+		return topicConfig{}, refuse(remoting.ResTopicNotExist, "topic[%s] not exist, apply first please!", h.Topic)
+	}
+	if err := s.topics.room(s.cfg.Limits.Topics); err != nil {
+		return topicConfig{}, err
+	}
+	if err := s.store.PutTopic(c.context(), embedded.Topic{Name: h.Topic, Queues: queues}); err != nil {
+		return topicConfig{}, failed(err)
+	}
+	t, ok := s.topics.find(h.Topic)
+	if !ok {
+		return t, refuse(remoting.ResTopicNotExist, "topic[%s] was deleted meanwhile", h.Topic)
+	}
+	return t, nil
+}
+
+// sendOne stores a single message.
+func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, resp *remoting.Command) error {
+	f := readFacts(h.Properties, s.store.NowMs())
+	w := &sent{topic: h.Topic, bytes: len(req.Body), id: f.id}
+	p := embedded.Put{
+		Topic: h.Topic, Queue: s.writeQueue(&t, int(h.QueueID)), Flag: h.Flag, SysFlag: h.SysFlag &^ (message.SysNeedUnwrap | message.SysInnerBatch),
+		BornMs: h.BornTimestamp, BornHost: c.born(), Reconsumed: h.ReconsumeTimes, Body: req.Body,
+	}
+	if t.FilterType == remoting.FilterMultiTag {
+		p.SysFlag |= message.SysMultiTags
+	}
+	if group, ok := strings.CutPrefix(h.Topic, driver.RetryTopic("")); ok {
+		s.sendAgain(&p, h, &f, group)
+	}
+	if f.half && !(h.ReconsumeTimes > 0 && f.level > 0) {
+		if err := s.half(&p, h, &f); err != nil {
+			return err
+		}
+		w.half = true
+	}
+	if err := s.properties(&p, h.Properties, &f, w); err != nil {
+		return err
+	}
+	return c.await(s.store.Put([]embedded.Put{p}), req, resp, w)
+}
+
+// writeQueue is the queue of a message: one of those that are written to, in
+// turn, if the client leaves it open.
+func (s *Server) writeQueue(t *topicConfig, queue int) int {
+	if queue >= 0 {
+		return queue
+	}
+	return int(s.turn.Add(1) % uint32(max(t.WriteQueues, 1)))
+}
+
+// sendAgain is a client that puts a failed message into its retry topic by
+// itself. Beyond the number of attempts, or if the group consumes in order,
+// which shows by its queue locks, it becomes a dead letter.
+func (s *Server) sendAgain(p *embedded.Put, h *remoting.SendMessage, f *facts, group string) {
+	most := s.groups.find(group).RetryMax
+	if h.MaxReconsumeTimes >= 0 {
+		most = int(h.MaxReconsumeTimes)
+	}
+	if int(h.ReconsumeTimes) > most || s.locks.any(group) {
+		p.Topic, p.Queue = driver.DeadLetterTopic(group), 0
+		f.level, f.timer = 0, false
+		f.foreign = true // the properties of a delay are dropped
+		return
+	}
+	p.Group, p.RetryOf = group, f.retryTopic
+}
+
+// half makes p a half message.
+func (s *Server) half(p *embedded.Put, h *remoting.SendMessage, f *facts) error {
+	if err := driver.ValidGroup(f.group); err != nil {
+		return illegal("a half message without a producer group: %v", err)
+	}
+	if f.id == "" {
+		f.id = s.ids.Next()
+		p.Extra = message.AppendProperty(p.Extra, message.UniqKey, f.id)
+	}
+	p.Group, p.Tx = f.group, f.id
+	f.level, f.timer = 0, false
+	return nil
+}
+
+// properties puts together what is stored: what the client sent, what the
+// broker says of itself, and where a message goes that waits elsewhere.
+func (s *Server) properties(p *embedded.Put, sent string, f *facts, w *sent) error {
+	delayed := f.level > 0 || f.timer
+	if f.level > 0 {
+		p.DueMs = s.store.NowMs() + s.levelMs(f.level)
+	} else if f.timer {
+		if p.DueMs = f.dueMs; f.dueMs > s.store.NowMs()+timerMost {
+			return illegal("timer message illegal, the delay time should not be bigger than the max delay %dms; or if set del msg, the delay time should be bigger than the current time", timerMost)
+		}
+	}
+	switch {
+	case delayed, f.foreign:
+		p.Properties = edit(sent, func(name string) bool { return name == message.PopCK || delayName(name) })
+	default:
+		p.Properties = []byte(sent)
+		if f.open {
+			p.Properties = append(p.Properties, '\x02')
+		}
+	}
+	if f.id == "" {
+		w.id = s.ids.Next()
+		p.Extra = message.AppendProperty(p.Extra, message.UniqKey, w.id)
+	}
+	if delayed {
+		p.Extra = message.AppendProperty(p.Extra, message.RealTopic, p.Topic)
+		p.Extra = message.AppendProperty(p.Extra, message.RealQueueID, strconv.Itoa(max(p.Queue, 0)))
+		if p.Queue < 0 {
+			p.Queue = 0
+		}
+	}
+	if len(p.Extra) == 0 {
+		p.Extra = s.marks
+	} else {
+		p.Extra = append(p.Extra, s.marks...)
+	}
+	if n := len(p.Properties) + len(p.Extra); n > message.MaxProperties {
+		return illegal("the properties have %d bytes with those of the broker, at most %d are allowed", n, message.MaxProperties)
+	}
+	if n, most := len(p.Body), s.store.MaxBody(); n > most {
+		return illegal("the message body has %d bytes, at most %d are allowed", n, most)
+	}
+	return nil
+}
+
+// born is the address that messages of the connection were born at.
+func (c *conn) born() netip.AddrPort { return c.peer }
+
+// sent is a message that was sent.
+type sent struct {
+	topic string
+	bytes int
+	id    string // unique id
+	half  bool
+}
+
+func (w *sent) answer(s *Server, results []embedded.PutResult, resp *remoting.Command) error {
+	r := &results[0]
+	if r.Err != nil {
+		return failed(r.Err)
+	}
+	s.countPut(w.topic, 1, w.bytes)
+	x := remoting.SendResult{
+		MsgID: message.OffsetID(s.host, r.Pos), QueueID: int32(r.Queue), QueueOffset: r.Offset,
+		TransactionID: w.id, Region: region, TraceOn: "true",
+	}
+	x.AppendTo(&resp.Fields)
+	return nil
+}

@@ -1,0 +1,39 @@
+package server
+
+import (
+	"math"
+
+	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// queryMost is how many messages a query answers: what RocketMQ answers by
+// default, and twice of what its clients ask for.
+const queryMost = 64
+
+// Code 12 (QUERY_MESSAGE): find messages of a topic by a business key or by
+// their unique id, the newest first. Clients compare keys once more.
+func handleQueryMessage(s *Server, _ *conn, req, resp *remoting.Command) error {
+	h, err := remoting.DecodeQueryMessage(req.Fields)
+	if err != nil {
+		return err
+	}
+	q := embedded.Query{
+		Topic: h.Topic, Key: h.Key, Unique: h.UniqueKey, FromMs: h.Begin, ToMs: h.End, Limit: min(max(int(h.MaxNum), 1), queryMost),
+	}
+	if h.End <= 0 {
+		q.ToMs = math.MaxInt64
+	}
+	body, n, err := s.store.Find(q, nil)
+	if err != nil {
+		return failed(err)
+	}
+	if n == 0 {
+		return refuse(remoting.ResQueryNotFound, "can not find message, maybe time range not correct")
+	}
+	st := s.store.Stats()
+	x := remoting.QueryResult{LastUpdate: s.store.NowMs(), LastUpdateOffset: st.End}
+	x.AppendTo(&resp.Fields)
+	resp.Body = body
+	return nil
+}

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"strings"
+
+	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+)
+
+// batchMost is how many messages a batch may hold: the answer names each of
+// them, and has to fit a header.
+const batchMost = 1024
+
+// sendBatch stores the messages of a batch, each as a record of its own with
+// consecutive offsets in one queue. Elements may not be delayed, half or for a
+// retry topic.
+func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req, resp *remoting.Command) error {
+	if _, owned := ownerOf(h.Topic); owned {
+		return illegal("batch request does not support retry group %s", h.Topic)
+	}
+	elements, err := message.DecodeBatch(req.Body, batchMost)
+	if err != nil {
+		return illegal("%v", err)
+	}
+	if len(elements) == 0 {
+		return illegal("the batch holds no message")
+	}
+	queue := s.writeQueue(&t, int(h.QueueID))
+	puts := make([]embedded.Put, len(elements))
+	now := s.store.NowMs()
+	for i, e := range elements {
+		f := readFacts(e.Properties, now)
+		if f.half || f.level > 0 || f.timer {
+			return illegal("message %d of the batch is delayed or transactional, which a batch cannot hold", i)
+		}
+		p := &puts[i]
+		*p = embedded.Put{
+			Topic: h.Topic, Queue: queue, Flag: e.Flag, SysFlag: h.SysFlag &^ (message.SysNeedUnwrap | message.SysInnerBatch),
+			BornMs: h.BornTimestamp, BornHost: c.born(), Reconsumed: h.ReconsumeTimes, Body: e.Body,
+		}
+		if err := s.properties(p, e.Properties, &f, &sent{}); err != nil {
+			return err
+		}
+	}
+	return c.await(s.store.Put(puts), req, resp, &sentBatch{topic: h.Topic, bytes: len(req.Body)})
+}
+
+// sentBatch is a batch that was sent.
+type sentBatch struct {
+	topic string
+	bytes int
+}
+
+func (w *sentBatch) answer(s *Server, results []embedded.PutResult, resp *remoting.Command) error {
+	var ids strings.Builder
+	for i := range results {
+		if results[i].Err != nil {
+			return failed(results[i].Err)
+		}
+		if i > 0 {
+			ids.WriteByte(',')
+		}
+		ids.WriteString(message.OffsetID(s.host, results[i].Pos))
+	}
+	s.countPut(w.topic, len(results), w.bytes)
+	x := remoting.SendResult{
+		MsgID: ids.String(), QueueID: int32(results[0].Queue), QueueOffset: results[0].Offset, Region: region, TraceOn: "true",
+	}
+	x.AppendTo(&resp.Fields)
+	return nil
+}

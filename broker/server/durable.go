@@ -1,0 +1,124 @@
+package server
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// queued is a request whose work is staged in the store and not durable yet.
+type queued struct {
+	pending *embedded.Pending
+	opaque  int32
+	flag    int32
+	// answer makes the response of what became of the work.
+	answer answerer
+}
+
+// answerer makes the response to a request that has waited.
+type answerer interface {
+	answer(s *Server, results []embedded.PutResult, resp *remoting.Command) error
+}
+
+// durables are the requests of one connection that wait for the disk, in the
+// order in which they were staged, which is the order in which the disk is done
+// with them. So one goroutine waits for all of them, and it runs only while
+// there are some.
+type durables struct {
+	mu      sync.Mutex
+	list    []queued
+	running bool
+}
+
+// wait answers a request now if its work is done, else later.
+func (c *conn) await(p *embedded.Pending, req, resp *remoting.Command, a answerer) error {
+	if p.Ready() {
+		return c.srv.finishPut(p, a, resp)
+	}
+	d := &c.durables
+	d.mu.Lock()
+	d.list = append(d.list, queued{p, req.Opaque, resp.Flag, a})
+	start := !d.running
+	d.running = true
+	d.mu.Unlock()
+	if start {
+		c.srv.wg.Go(c.awaitDurable)
+	}
+	return errLater
+}
+
+// finishPut makes the response of a work that is done, or waits for it.
+func (s *Server) finishPut(p *embedded.Pending, a answerer, resp *remoting.Command) error {
+	results, failure := p.Wait(s.root)
+	var err error
+	if failure != nil {
+		err = failed(failure)
+	} else {
+		err = a.answer(s, results, resp)
+	}
+	p.Release()
+	return err
+}
+
+// awaitDurable answers what waits for the disk, and ends when nothing does.
+func (c *conn) awaitDurable() {
+	d := &c.durables
+	var batch []queued
+	var resp remoting.Command
+	for {
+		d.mu.Lock()
+		batch, d.list = d.list, batch[:0]
+		if len(batch) == 0 {
+			d.running = false
+			d.mu.Unlock()
+			return
+		}
+		d.mu.Unlock()
+		idle := false
+		for i := range batch {
+			q := &batch[i]
+			if idle && !q.pending.Ready() {
+				c.out.wake() // what is answered need not wait for the next round
+				idle = false
+			}
+			resp.Reset()
+			resp.Code, resp.Language, resp.Version = remoting.ResSuccess, remoting.LanguageGo, remoting.Version
+			resp.Opaque, resp.Flag = q.opaque, q.flag
+			settle(&resp, c.srv.finishPut(q.pending, q.answer, &resp))
+			idle = c.enqueue(&resp) || idle
+		}
+		if idle {
+			c.out.wake()
+		}
+		clear(batch)
+	}
+}
+
+// failed is the answer to a request that the store could not serve.
+func failed(err error) error {
+	d, ok := errors.AsType[*driver.Error](err)
+	if !ok {
+		return refuse(remoting.ResSystemError, "%v", err)
+	}
+	code := remoting.ResSystemError
+	switch d.Code {
+	case driver.InvalidArgument:
+		code = remoting.ResMessageIllegal
+	case driver.NotFound:
+		code = remoting.ResTopicNotExist
+	case driver.FailedPrecondition:
+		code = remoting.ResIllegalOperation
+	case driver.ResourceExhausted:
+		code = remoting.ResServiceNotAvailable
+		if errors.Is(err, embedded.ErrBusy) {
+			code = remoting.ResSystemBusy
+		}
+	case driver.Unavailable, driver.Closed:
+		code = remoting.ResServiceNotAvailable
+	default:
+	}
+	return refuse(code, "%v", d)
+}
