@@ -127,10 +127,14 @@ func (a groupAdmin) Groups(ctx context.Context) ([]driver.GroupInfo, error) {
 	}
 	e.groups.mu.Lock()
 	for k, sub := range e.groups.subs {
-		if len(sub.members) == 0 {
+		if len(sub.members)+len(sub.abroad) == 0 {
 			continue
 		}
 		g := info(k.group)
+		g.Members = append(g.Members, sub.abroad...)
+		if len(sub.members) == 0 {
+			continue
+		}
 		g.Subscriptions = append(g.Subscriptions, k.topic+" "+sub.spec.Filter.String())
 		for _, m := range sub.members {
 			g.Members = append(g.Members, m.conn.id)
@@ -228,7 +232,7 @@ func (e *engine) groupSlots(group, topic string) []*slot {
 			sub.spec.Broadcast = k.client != ""
 			e.groups.subs[sk] = sub
 		}
-		if len(sub.slots[k.client]) == 0 {
+		if len(sub.members) == 0 || len(sub.slots[k.client]) == 0 {
 			e.groups.restore(sub, k.client)
 		}
 		out = append(out, sub.slots[k.client]...)

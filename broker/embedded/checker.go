@@ -43,6 +43,9 @@ func (c *checks) answer(m *checker, k *check) fate {
 	if !ok || h.State != halves.Open {
 		return asked
 	}
+	if m.abroad != nil {
+		return c.askAbroad(m, h, k)
+	}
 	d, err := c.e.halfDelivery(h)
 	if err != nil {
 		c.e.cfg.Logger.Error("a half message cannot be read", slog.String("transaction", h.Tx), slog.Any("error", err))

@@ -243,6 +243,7 @@ type checker struct {
 	ctx      context.Context //nolint:containedctx // the service's own root; of the call, for the CheckFunc
 	parallel int
 	f        driver.CheckFunc
+	abroad   func(Check) bool // instead of f: asks a client elsewhere
 	running  int            // guarded by checks.mu
 	wg       sync.WaitGroup // its goroutines
 }

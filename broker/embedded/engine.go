@@ -33,6 +33,7 @@ type engine struct {
 	count  counters
 	ids    *message.UniqueIDs
 	memory bool
+	store  *Store // what servers stand on
 
 	// root lives as long as the engine; services end with it.
 	root    context.Context //nolint:containedctx // the service's own root
@@ -88,6 +89,7 @@ func (e *engine) start() {
 	}
 	e.root, e.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // a root that owns a lifecycle
 	e.w = newWriter(e.log, e.st, mode, e.cfg.Logger, e.cfg.Queues, !e.cfg.NoAutoCreate)
+	e.store = &Store{e: e}
 	e.groups = newGroups(e)
 	e.checks = newChecks(e)
 	e.delays = newDelays(e)

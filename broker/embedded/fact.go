@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
@@ -64,6 +65,7 @@ type control struct {
 	half      int64        // RolledBack, Parked: position of the half
 	park      record.Park
 	positions record.GroupPositions
+	setting   record.Setting // Settings; only Name for GroupDeleted
 }
 
 // decoder reads frames back. What a message says lies in memory of the decoder
@@ -139,6 +141,11 @@ func (f *fact) decodeControl(b []byte) (err error) {
 		c.topic.Name, err = record.DecodeName(b)
 	case record.Positions:
 		c.positions, err = record.DecodePositions(b)
+	case record.Settings:
+		c.setting, err = record.DecodeSetting(b)
+		c.setting.Value = bytes.Clone(c.setting.Value)
+	case record.GroupDeleted:
+		c.setting.Name, err = record.DecodeName(b)
 	default:
 		err = fmt.Errorf("kind %d: %w", f.kind, record.ErrMalformed)
 	}

@@ -61,6 +61,10 @@ type subscription struct {
 	members []*member            // living ones, sorted by client id
 	// slots are the lanes, by client for broadcast groups and else under "".
 	slots map[string][]*slot
+	// abroad are the clients elsewhere that consume the topic, sorted; see
+	// [Store.Join]. apart are lanes that only they consume.
+	abroad []string
+	apart  []*slot
 }
 
 // member is one Subscription; it implements [driver.Subscription].
@@ -180,6 +184,7 @@ func (e *engine) join(ctx context.Context, c *conn, s driver.SubscribeSpec, ev d
 		_ = m.Close(ctx) // the connection is closed, which is what the caller hears
 		return nil, closedError("")
 	}
+	e.store.changed(s.Group)
 	return m, nil
 }
 
@@ -205,6 +210,10 @@ func (g *groups) enter(m *member, s driver.SubscribeSpec) *driver.Error {
 	}
 	if err := sub.differs(s, m.conn.id); err != nil {
 		return err
+	}
+	if s.Broadcast && len(sub.abroad) > 0 {
+		return driver.Errorf(driver.FailedPrecondition, "", "client %s subscribes to %s as broadcast, but living members of group %s (%s …) share it",
+			m.conn.id, s.Topic, s.Group, sub.abroad[0])
 	}
 	g.seq++
 	m.seq = g.seq
@@ -241,6 +250,9 @@ func (sub *subscription) ensureSlots(g *groups, client string) {
 		numbers = append(numbers, record.RetryLane)
 	}
 	old := sub.slots[client]
+	if client == "" {
+		old = slices.Concat(old, sub.apart)
+	}
 	slots := make([]*slot, 0, len(numbers))
 	for _, n := range numbers {
 		i := slices.IndexFunc(old, func(s *slot) bool { return s.queue == n })
@@ -254,6 +266,9 @@ func (sub *subscription) ensureSlots(g *groups, client string) {
 	// An ordered group that follows an unordered one has no retry lane; what
 	// waits there stays, and so does its position in the log.
 	sub.slots[client] = slots
+	if client == "" {
+		sub.apart = slices.DeleteFunc(sub.apart, func(s *slot) bool { return slices.Contains(slots, s) })
+	}
 }
 
 // restore makes the slots of a client that nobody consumes as now, so that
@@ -271,7 +286,8 @@ func (g *groups) restore(sub *subscription, client string) {
 
 // rebalance computes who is to own which lane and starts the hand-overs: the
 // queues in equal parts of neighbours to the members in the order of their
-// client ids, the retry lane to the first one, both as RocketMQ does. mu is held.
+// client ids, as RocketMQ's clients do by default, so that members elsewhere
+// come to the same result. mu is held.
 func (g *groups) rebalance(sub *subscription) {
 	active := make([]*member, 0, len(sub.members))
 	for _, m := range sub.members {
@@ -280,33 +296,38 @@ func (g *groups) rebalance(sub *subscription) {
 		}
 	}
 	for client, slots := range sub.slots {
-		members := active
+		seats := seatsOf(active, sub.abroad)
 		if sub.spec.Broadcast {
-			members = nil
+			seats = nil
 			if i := slices.IndexFunc(active, func(m *member) bool { return m.conn.id == client }); i >= 0 && client != "" {
-				members = active[i : i+1]
+				seats = seatsOf(active[i:i+1], nil)
 			}
 		} else if client != "" {
-			members = nil
+			seats = nil
 		}
 		queues := len(slots)
 		if queues > 0 && slots[queues-1].queue == record.RetryLane {
 			queues--
 		}
 		for i, s := range slots {
-			s.target = nil
-			if n := len(members); n > 0 {
-				s.target = members[ownerOf(i, queues, n)]
+			at, of := i, queues
+			if s.queue == record.RetryLane {
+				at, of = g.e.st.retryPlace(sub.group, sub.topic)
 			}
+			next := seat{}
+			if n := len(seats); n > 0 {
+				next = seats[ownerOf(at, of, n)]
+			}
+			s.sit(next, at)
 			g.kick(s)
 		}
 	}
 }
 
-// ownerOf is the member, of n, that gets lane i of a topic with that many
-// queues; lanes beyond them are retry lanes.
+// ownerOf is the member, of n, that gets queue i of a topic with that many; a
+// queue beyond them, which is about to be made, goes to the first one.
 func ownerOf(i, queues, n int) int {
-	if i >= queues {
+	if i < 0 || i >= queues {
 		return 0
 	}
 	// The first queues%n members get one queue more than the others.
@@ -335,6 +356,15 @@ func (g *groups) settleOwner(s *slot) {
 			s.busy = false
 			g.mu.Unlock()
 			return
+		case s.owner == nil && s.handed != nil:
+			handed := s.handed
+			g.mu.Unlock()
+			g.awaitHanded(handed)
+			g.mu.Lock()
+			if s.handed == handed {
+				s.handed = nil
+			}
+			g.mu.Unlock()
 		case s.owner == nil:
 			l := newLane(s, s.target)
 			s.owner = l
@@ -443,6 +473,7 @@ func (m *member) Close(ctx context.Context) error {
 	g.mu.Unlock()
 	m.cancel()
 	m.conn.leave(m)
+	g.e.store.changed(m.sub.group)
 	if !idle || late {
 		return driver.FromContext(ctx, op, false)
 	}
@@ -506,7 +537,9 @@ func (g *groups) forgetTopic(name string) {
 	defer g.mu.Unlock()
 	for k, sub := range g.subs {
 		if k.topic == name && len(sub.members) == 0 {
-			delete(g.subs, k)
+			if delete(g.subs, k); len(sub.abroad) > 0 {
+				g.subs[k] = &subscription{subKey: k, abroad: sub.abroad, slots: map[string][]*slot{}}
+			}
 		}
 	}
 }

@@ -35,6 +35,11 @@ type slot struct {
 	target *member
 	owner  *lane
 	busy   bool // a goroutine hands it over
+	// abroad is the client elsewhere that has the lane, "" for none; see
+	// [Store.Join]. handed, if not nil, is closed once it has told its last
+	// position to the member in this process that is to have the lane.
+	abroad string
+	handed chan struct{}
 
 	mu     sync.Mutex
 	filter driver.Filter
@@ -43,6 +48,7 @@ type slot struct {
 	win    *window.Window
 	lane   *lane       // the one that may settle, nil for none
 	dirty  bool        // the window differs from what is stored
+	known  bool        // the group has a position here
 	reads  *topicQueue // whose watcher it is
 	buf    []segindex.Entry
 }
@@ -59,13 +65,18 @@ func newSlot(e *engine, sub *subscription, client string, n int) *slot {
 		s.name = laneName(sub.topic, n)
 		s.info = driver.LaneInfo{Topic: sub.topic, Queue: n}
 	}
-	p, _ := e.st.position(s.key(), n)
+	s.load(sub.spec.Ordered)
+	s.setFilter(sub.spec)
+	return s
+}
+
+// load makes the window of what is stored.
+func (s *slot) load(ordered bool) {
+	p, ok := s.e.st.position(s.key(), s.queue)
 	if end := s.max(); p.Next > end {
 		p = record.LanePosition{Next: end}
 	}
-	s.win = window.New(sub.spec.Ordered, p.Next, p.Unsettled)
-	s.setFilter(sub.spec)
-	return s
+	s.win, s.known = window.New(ordered, p.Next, p.Unsettled), ok
 }
 
 // key names the positions of the slot in the state.
@@ -78,7 +89,9 @@ func (s *slot) reopen(spec driver.SubscribeSpec) {
 	if s.lane != nil {
 		return // it is in use, by members that subscribe as spec says
 	}
-	if s.order != spec.Ordered {
+	if !s.known {
+		s.load(spec.Ordered) // somebody has asked for it before the group came
+	} else if s.order != spec.Ordered {
 		s.win = window.New(spec.Ordered, s.win.Next(), s.win.Unsettled())
 	}
 	s.setFilter(spec)
@@ -139,6 +152,7 @@ func (s *slot) detach(l *lane) {
 	defer s.mu.Unlock()
 	if s.lane == l {
 		s.lane = nil
+		s.known = true
 		s.win.Abandon()
 		s.changed()
 	}
@@ -210,6 +224,7 @@ func (s *slot) reset(p driver.Position) {
 		to = resolve(q, p)
 	}
 	s.win.Reset(to)
+	s.known = true
 	s.changed()
 }
 

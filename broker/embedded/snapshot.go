@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"maps"
@@ -11,7 +13,12 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
 )
 
-const snapshotVersion = 1
+// Versions of a snapshot: the second one has settings at its end. A state
+// without settings is written in the first one.
+const (
+	snapshotVersion  = 1
+	snapshotSettings = 2
+)
 
 var errSnapshot = errors.New("the state in it is malformed")
 
@@ -23,20 +30,21 @@ type snapshot struct {
 	small  []byte // everything before the delayed messages
 	delays *duetime.Queue
 	halves []byte
+	more   []byte // settings, nil for none
 }
 
 // snapshot takes the state as of pos, which is what is applied.
 func (s *state) snapshot(pos int64) *snapshot {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return &snapshot{pos: pos, small: s.appendSmall(nil), delays: s.delays.Clone(), halves: s.halves.AppendTo(nil)}
+	return &snapshot{pos: pos, small: s.appendSmall(nil), delays: s.delays.Clone(), halves: s.halves.AppendTo(nil), more: s.appendSettings(nil)}
 }
 
 // encode answers the bytes of the snapshot; [state.decode] is its inverse.
 // Equal states give equal bytes.
 func (s *snapshot) encode() []byte {
 	b := appendBlob(s.small, s.delays.AppendTo(nil))
-	return appendBlob(b, s.halves)
+	return append(appendBlob(b, s.halves), s.more...)
 }
 
 // appendSmall encodes everything but the index and what encode adds; mu is held.
@@ -48,8 +56,13 @@ func (s *snapshot) encode() []byte {
 //	positions by group, topic, client: the record of the positions
 //	full segments: base, time of the last message
 //	delayed messages, half messages: see packages duetime and halves
+//	settings by scope and name, in version 2 only: the record of the settings
 func (s *state) appendSmall(b []byte) []byte {
-	b = append(b, snapshotVersion)
+	version := byte(snapshotVersion)
+	if len(s.settings) > 0 {
+		version = snapshotSettings
+	}
+	b = append(b, version)
 	b = binary.AppendUvarint(b, uint64(s.nextID))
 	b = binary.AppendUvarint(b, uint64(s.lastMs))
 	b = binary.AppendUvarint(b, uint64(s.base+1))
@@ -78,6 +91,23 @@ func (s *state) appendSmall(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(e.lastMs))
 	}
 	return b
+}
+
+// appendSettings encodes the settings; mu is held.
+func (s *state) appendSettings(b []byte) []byte {
+	if len(s.settings) == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.settings)))
+	for _, k := range slices.SortedFunc(maps.Keys(s.settings), settingKey.compare) {
+		r := record.Setting{Scope: k.scope, Name: k.name, Value: s.settings[k]}
+		b = appendBlob(b, r.Append(nil))
+	}
+	return b
+}
+
+func (k settingKey) compare(o settingKey) int {
+	return cmp.Or(cmp.Compare(k.scope, o.scope), cmp.Compare(k.name, o.name))
 }
 
 func (k progressKey) compare(o progressKey) int {
@@ -116,10 +146,10 @@ func (s *state) load(bases []int64, pos int64, b []byte) error {
 
 // decode is the inverse of [snapshot.encode], into an empty state.
 func (s *state) decode(b []byte) (err error) {
-	d := record.NewReader(b, snapshotVersion)
-	if len(b) == 0 || b[0] != snapshotVersion {
+	if len(b) == 0 || b[0] != snapshotVersion && b[0] != snapshotSettings {
 		return errSnapshot
 	}
+	d := record.NewReader(b, b[0])
 	s.nextID, s.lastMs, s.base = uint32(d.Int()), d.Int(), d.Int()-1
 	for range d.Count() {
 		t, err := record.DecodeTopic(d.Blob())
@@ -149,6 +179,16 @@ func (s *state) decode(b []byte) (err error) {
 	}
 	if s.halves, err = halves.Decode(d.Blob(), keepDecided); err != nil {
 		return errors.Join(errSnapshot, err)
+	}
+	if b[0] == snapshotSettings {
+		for range d.Count() {
+			r, err := record.DecodeSetting(d.Blob())
+			if err != nil {
+				return errors.Join(errSnapshot, err)
+			}
+			r.Value = bytes.Clone(r.Value)
+			s.remember(r)
+		}
 	}
 	if d.End("state") != nil {
 		return errSnapshot

@@ -30,6 +30,7 @@ type state struct {
 	delays    *duetime.Queue
 	halves    *halves.Table
 	positions map[progressKey]*progress
+	settings  map[settingKey][]byte
 	nextID    uint32       // of the next new queue
 	spare     []uint32     // numbers below it that no record has had, ascending
 	base      int64        // of the segment that was written to last, -1 at first
@@ -65,11 +66,20 @@ type topicQueue struct {
 	lane string // name of its lane
 	next int64  // offset that the next message gets; belongs to the writer
 
-	watchers atomic.Pointer[[]*slot] // whom a new message wakes
+	watchers atomic.Pointer[[]watcher] // whom a new message wakes
 }
+
+// watcher is woken by a new message. signal must not block.
+type watcher interface{ signal() }
 
 // progressKey names who consumes what; client is set for broadcast groups.
 type progressKey struct{ group, topic, client string }
+
+// settingKey names what settings are about.
+type settingKey struct {
+	scope record.Scope
+	name  string
+}
 
 // progress is how far a group has come, by queue; see [record.RetryLane].
 type progress struct{ lanes map[int]record.LanePosition }
@@ -77,7 +87,7 @@ type progress struct{ lanes map[int]record.LanePosition }
 func newState(set *segindex.Set) *state {
 	return &state{
 		set: set, topics: map[string]*topic{}, delays: duetime.New(), base: -1,
-		halves: halves.New(keepDecided), positions: map[progressKey]*progress{},
+		halves: halves.New(keepDecided), positions: map[progressKey]*progress{}, settings: map[settingKey][]byte{},
 	}
 }
 
@@ -153,6 +163,10 @@ func (s *state) applyHidden(f *fact) error {
 		s.deleteTopic(f.ctl.topic.Name)
 	case record.Positions:
 		s.progressed(f.ctl.positions)
+	case record.Settings:
+		s.remember(f.ctl.setting)
+	case record.GroupDeleted:
+		s.deleteGroup(f.ctl.setting.Name)
 	default: // messages that are visible, see apply
 	}
 	return nil
@@ -214,10 +228,10 @@ func (q *topicQueue) wake() {
 }
 
 // watch makes s one of those that a new message wakes.
-func (q *topicQueue) watch(s *slot) {
+func (q *topicQueue) watch(s watcher) {
 	for {
 		old := q.watchers.Load()
-		var list []*slot
+		var list []watcher
 		if old != nil {
 			if slices.Contains(*old, s) {
 				return
@@ -232,13 +246,13 @@ func (q *topicQueue) watch(s *slot) {
 }
 
 // unwatch is the opposite of watch.
-func (q *topicQueue) unwatch(s *slot) {
+func (q *topicQueue) unwatch(s watcher) {
 	for {
 		old := q.watchers.Load()
 		if old == nil || !slices.Contains(*old, s) {
 			return
 		}
-		list := slices.DeleteFunc(slices.Clone(*old), func(o *slot) bool { return o == s })
+		list := slices.DeleteFunc(slices.Clone(*old), func(o watcher) bool { return o == s })
 		if q.watchers.CompareAndSwap(old, &list) {
 			return
 		}
@@ -335,6 +349,7 @@ func (s *state) deleteTopic(name string) {
 		}
 	}
 	delete(s.topics, name)
+	delete(s.settings, settingKey{record.OfTopic, name})
 	for k := range s.positions {
 		if k.topic == name {
 			delete(s.positions, k)
@@ -354,6 +369,26 @@ func (s *state) deleteTopic(name string) {
 		})
 	}
 	s.delays.Drop(func(queue uint32) bool { return gone[queue] })
+}
+
+// remember keeps settings, or forgets them; mu is held.
+func (s *state) remember(r record.Setting) {
+	k := settingKey{r.Scope, r.Name}
+	if len(r.Value) == 0 {
+		delete(s.settings, k)
+		return
+	}
+	s.settings[k] = r.Value
+}
+
+// deleteGroup removes the positions and the settings of a group; mu is held.
+func (s *state) deleteGroup(name string) {
+	delete(s.settings, settingKey{record.OfGroup, name})
+	for k := range s.positions {
+		if k.group == name {
+			delete(s.positions, k)
+		}
+	}
 }
 
 func (s *state) progressed(g record.GroupPositions) {
@@ -408,6 +443,27 @@ func (s *state) retryQueue(group, name string) int {
 		return slices.Index(t.origins, name)
 	}
 	return -1
+}
+
+// retryPlace is retryQueue with the number of queues of the retry topic.
+func (s *state) retryPlace(group, name string) (at, queues int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if t := s.topics[retryTopic(group)]; t != nil {
+		return slices.Index(t.origins, name), len(t.queues)
+	}
+	return -1, 0
+}
+
+// origin is the topic whose redeliveries queue n of a group's retry topic
+// holds, "" if it has none.
+func (s *state) origin(group string, n int) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if t := s.topics[retryTopic(group)]; t != nil && n >= 0 && n < len(t.origins) {
+		return t.origins[n]
+	}
+	return ""
 }
 
 // position answers the stored position of a lane.

@@ -203,18 +203,9 @@ func (t transactor) Resolve(ctx context.Context, h driver.Half, d driver.Decisio
 
 // resolve decides the half message id, which lies at pos.
 func (e *engine) resolve(ctx context.Context, closed <-chan struct{}, id halves.ID, pos int64, d driver.Decision) *driver.Error {
-	j := resolveJobs.Get().(*resolveJob)
-	j.id, j.pos, j.decision = id, pos, d
-	if d == driver.Commit {
-		e.st.mu.RLock()
-		h, open := e.st.halves.At(pos)
-		e.st.mu.RUnlock()
-		if open && h.ID == id {
-			// Encoded here, so that the writer does not read.
-			if err := e.committed(j, h); err != nil {
-				return err
-			}
-		}
+	j, err := e.resolving(id, pos, d)
+	if err != nil {
+		return err
 	}
 	size := 0
 	if j.frame != nil {
@@ -223,9 +214,28 @@ func (e *engine) resolve(ctx context.Context, closed <-chan struct{}, id halves.
 	if err := e.w.do(ctx, closed, j, size); err != nil {
 		return err
 	}
-	err := j.err
+	err = j.err
 	j.recycle()
 	return err
+}
+
+// resolving makes the job that decides a half message. A commit is encoded
+// here, so that the writer does not read.
+func (e *engine) resolving(id halves.ID, pos int64, d driver.Decision) (*resolveJob, *driver.Error) {
+	j := resolveJobs.Get().(*resolveJob)
+	j.id, j.pos, j.decision = id, pos, d
+	if d != driver.Commit {
+		return j, nil
+	}
+	e.st.mu.RLock()
+	h, open := e.st.halves.At(pos)
+	e.st.mu.RUnlock()
+	if open && h.ID == id {
+		if err := e.committed(j, h); err != nil {
+			return nil, err
+		}
+	}
+	return j, nil
 }
 
 // committed encodes the visible message of a half. It names the position of
@@ -244,6 +254,7 @@ func (e *engine) committed(j *resolveJob, h halves.Half) *driver.Error {
 	f := &j.own
 	s := v.Stored
 	s.PreparedTransactionOffset = h.Pos
+	s.SysFlag |= message.SysCommit
 	if s.Topic = j.topic; string(v.TopicBytes) != j.topic {
 		s.Topic = string(v.TopicBytes)
 		j.topic = s.Topic
@@ -251,7 +262,7 @@ func (e *engine) committed(j *resolveJob, h halves.Half) *driver.Error {
 	f.fact.msg = messageFact{queue: int(s.QueueID), ref: h.Pos}
 	err = j.out.around(f, &s, func(b []byte) []byte {
 		for name, value := range message.PropertiesOf(v.PropertyBytes) {
-			if string(name) != message.TranMsg && string(name) != message.ProducerGroup {
+			if string(name) != message.TranMsg {
 				b = append(append(b, name...), '\x01')
 				b = append(append(b, value...), '\x02')
 			}

@@ -151,20 +151,72 @@ func (w *writer) syncs() bool { return w.mode == SyncAlways }
 // closed was closed. MaybeDone of the error tells whether j was dropped for
 // good or may be at work.
 func (w *writer) do(ctx context.Context, closed <-chan struct{}, j job, size int) *driver.Error {
-	if err := w.admit(size); err != nil {
+	p, err := w.begin(j, size)
+	if err != nil {
 		return err
 	}
+	return p.wait(ctx, closed)
+}
+
+// begun is a job that was begun: finished, or to be waited for.
+type begun struct {
+	w    *writer
+	size int
+	line *ticket // waits for the path
+	done <-chan struct{}
+}
+
+// begin stages j, or puts it in line for that, in the order of the calls. What
+// the job refers to belongs to the caller again when begin returns.
+func (w *writer) begin(j job, size int) (begun, *driver.Error) {
+	if err := w.admit(size); err != nil {
+		return begun{}, err
+	}
+	p := begun{w: w, size: size}
 	if !w.enter() {
-		return w.await(ctx, closed, w.enqueue(j, size))
+		p.line = w.enqueue(j, size)
+		return p, nil
 	}
 	r := w.run(j)
 	w.leave()
 	if r == nil {
 		w.bytes.Add(-int64(size))
+		return p, nil
+	}
+	p.done = r.done
+	return p, nil
+}
+
+// finished reports whether wait would answer nil without waiting.
+func (p *begun) finished() bool {
+	if p.line == nil {
+		return p.done == nil || isClosed(p.done)
+	}
+	if !isClosed(p.line.staged) {
+		return false
+	}
+	return p.line.err == nil && (p.line.round == nil || isClosed(p.line.round.done))
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait waits for the end of the job; see [writer.do]. It is called once.
+func (p *begun) wait(ctx context.Context, closed <-chan struct{}) *driver.Error {
+	switch {
+	case p.line != nil:
+		return p.w.await(ctx, closed, p.line)
+	case p.done == nil:
 		return nil
 	}
-	defer w.bytes.Add(-int64(size))
-	return waitFor(ctx, closed, r.done)
+	defer p.w.bytes.Add(-int64(p.size))
+	return waitFor(ctx, closed, p.done)
 }
 
 // start runs j without waiting for it.

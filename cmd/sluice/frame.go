@@ -29,6 +29,8 @@ func frameLine(f offline.Frame, body bool) string {
 		}
 	case f.Positions != nil:
 		positionsFields(f.Positions, field)
+	case f.Settings != nil:
+		settingsFields(f, field)
 	}
 	b.WriteByte('\n')
 	return b.String()
@@ -115,6 +117,17 @@ func positionsFields(p *offline.Positions, field func(name, value string)) {
 	field("lanes", strings.Join(lanes, ","))
 }
 
+func settingsFields(f offline.Frame, field func(name, value string)) {
+	of := "group"
+	if f.Settings.Topic {
+		of = "topic"
+	}
+	field(of, text(f.Settings.Name))
+	if f.Kind == offline.KindSettings {
+		field("settings", strconv.QuoteToASCII(f.Settings.Value))
+	}
+}
+
 // frameJSON is a frame as an object of JSON.
 type frameJSON struct {
 	Position   int64          `json:"position"`
@@ -127,6 +140,13 @@ type frameJSON struct {
 	Decision   *decisionJSON  `json:"decision,omitempty"`
 	Topic      *topicJSON     `json:"topic,omitempty"`
 	Positions  *positionsJSON `json:"positions,omitempty"`
+	Settings   *settingsJSON  `json:"settings,omitempty"`
+}
+
+type settingsJSON struct {
+	Of    string `json:"of"` // topic or group
+	Name  string `json:"name"`
+	Value string `json:"value,omitempty"`
 }
 
 type messageJSON struct {
@@ -194,6 +214,12 @@ func newFrameJSON(f offline.Frame, body bool) frameJSON {
 		j.Positions = &positionsJSON{Group: p.Group, Topic: p.Topic, Client: p.Client, Lanes: []laneJSON{}}
 		for _, l := range p.Lanes {
 			j.Positions.Lanes = append(j.Positions.Lanes, laneJSON{Queue: l.Queue, Next: l.Next, Unsettled: l.Unsettled})
+		}
+	}
+	if s := f.Settings; s != nil {
+		j.Settings = &settingsJSON{Of: "group", Name: s.Name, Value: s.Value}
+		if s.Topic {
+			j.Settings.Of = "topic"
 		}
 	}
 	return j

@@ -16,7 +16,7 @@ func newFrame(f commitlog.Frame) Frame {
 		Length: commitlog.FrameSize(len(f.Payload)), Kind: Kind(f.Kind),
 	}
 	if err := fr.read(f.Payload); err != nil {
-		fr.Message, fr.Decision, fr.Topic, fr.Positions = nil, nil, nil, nil
+		fr.Message, fr.Decision, fr.Topic, fr.Positions, fr.Settings = nil, nil, nil, nil, nil
 		fr.Reason = err.Error()
 	}
 	return fr
@@ -45,6 +45,13 @@ func (f *Frame) read(b []byte) (err error) {
 		var g record.GroupPositions
 		g, err = record.DecodePositions(b)
 		f.Positions = newPositions(g)
+	case KindSettings:
+		var r record.Setting
+		r, err = record.DecodeSetting(b)
+		f.Settings = &Settings{Topic: r.Scope == record.OfTopic, Name: r.Name, Value: string(r.Value)}
+	case KindGroupDeleted:
+		f.Settings = &Settings{}
+		f.Settings.Name, err = record.DecodeName(b)
 	default:
 		err = fmt.Errorf("there is no kind %d of frames", uint8(f.Kind))
 	}

@@ -72,7 +72,7 @@ func (f *fold) apply(fr *Frame) (queue uint32, known bool, reason string) {
 		reason = f.create(fr.Topic)
 	case KindTopicDeleted:
 		delete(f.topics, fr.Topic.Name)
-	case KindPositions: // they may be of a topic that is gone, or go back
+	case KindPositions, KindSettings, KindGroupDeleted: // they may be of a topic that is gone, or go back
 	}
 	if !fr.Kind.visible() {
 		return 0, false, reason

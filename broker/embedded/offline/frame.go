@@ -32,6 +32,10 @@ const (
 	KindTopicDeleted = Kind(record.TopicDeleted)
 	// KindPositions says how far a group has come.
 	KindPositions = Kind(record.Positions)
+	// KindSettings is what a server remembers of a topic or of a group.
+	KindSettings = Kind(record.Settings)
+	// KindGroupDeleted removes positions and settings of a group.
+	KindGroupDeleted = Kind(record.GroupDeleted)
 )
 
 // String is the name of the kind in lower case, such as "topic-created".
@@ -39,7 +43,8 @@ func (k Kind) String() string {
 	names := [...]string{
 		KindMessage: "message", KindFired: "fired", KindCommitted: "committed", KindDelayed: "delayed", KindHalf: "half",
 		KindRolledBack: "rolled-back", KindParked: "parked", KindTopicCreated: "topic-created",
-		KindTopicDeleted: "topic-deleted", KindPositions: "positions",
+		KindTopicDeleted: "topic-deleted", KindPositions: "positions", KindSettings: "settings",
+		KindGroupDeleted: "group-deleted",
 	}
 	if int(k) < len(names) && names[k] != "" {
 		return names[k]
@@ -71,6 +76,17 @@ type Frame struct {
 	Topic *Topic
 	// Positions are those of KindPositions.
 	Positions *Positions
+	// Settings are those of KindSettings; only the name for KindGroupDeleted.
+	Settings *Settings
+}
+
+// Settings are what a server remembers of a topic or of a group.
+type Settings struct {
+	// Topic: they are of a topic, else of a group.
+	Topic bool
+	Name  string
+	// Value is the server's own; empty for no settings any more.
+	Value string
 }
 
 // Message is a message as it is stored. A field that it does not have is zero.

@@ -9,8 +9,12 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
 )
 
-// snapshotVersion is the first byte of what STATE- and BASE- files hold.
-const snapshotVersion = 1
+// Versions are the first byte of what STATE- and BASE- files hold; the second
+// one has settings at its end.
+const (
+	snapshotVersion  = 1
+	snapshotSettings = 2
+)
 
 var errSnapshot = errors.New("the state in it is malformed")
 
@@ -23,10 +27,10 @@ type snapshot struct {
 }
 
 func decodeSnapshot(pos int64, b []byte) (*snapshot, error) {
-	if len(b) == 0 || b[0] != snapshotVersion {
-		return nil, fmt.Errorf("%w: it does not begin as version %d", errSnapshot, snapshotVersion)
+	if len(b) == 0 || b[0] != snapshotVersion && b[0] != snapshotSettings {
+		return nil, fmt.Errorf("%w: it does not begin as version %d or %d", errSnapshot, snapshotVersion, snapshotSettings)
 	}
-	d := record.NewReader(b, snapshotVersion)
+	d := record.NewReader(b, b[0])
 	s := &snapshot{pos: pos, nextID: uint32(d.Int())}
 	d.Int() // the latest store time
 	d.Int() // the segment that was written to, plus 1
@@ -51,6 +55,13 @@ func decodeSnapshot(pos int64, b []byte) (*snapshot, error) {
 	}
 	if _, err := halves.Decode(d.Blob(), 0); err != nil {
 		return nil, errors.Join(errSnapshot, err)
+	}
+	if b[0] == snapshotSettings {
+		for range d.Count() {
+			if _, err := record.DecodeSetting(d.Blob()); err != nil {
+				return nil, errors.Join(errSnapshot, err)
+			}
+		}
 	}
 	if d.End("state") != nil {
 		return nil, errSnapshot

@@ -344,6 +344,28 @@ func PatchPrepared(b []byte, pos int64) bool {
 	return true
 }
 
+// PatchStoreHost sets the store host of the encoded record at the beginning of
+// b to an IPv4 address. A record whose store host is IPv6, a host that is none
+// of IPv4, and a b too short to be a record are left alone and answer false.
+func PatchStoreHost(b []byte, host netip.AddrPort) bool {
+	a := host.Addr().Unmap()
+	if len(b) < headSize || !a.Is4() {
+		return false
+	}
+	flags := int32(binary.BigEndian.Uint32(b[atSysFlag:]))
+	at := atBornHost + 8 + 8
+	if flags&SysBornHostV6 != 0 {
+		at += v6Extra
+	}
+	if flags&SysStoreHostV6 != 0 || len(b) < at+8 {
+		return false
+	}
+	ip := a.As4()
+	copy(b[at:], ip[:])
+	binary.BigEndian.PutUint32(b[at+4:], uint32(host.Port()))
+	return true
+}
+
 func isV6(h netip.AddrPort) bool { return h.Addr().Is6() && !h.Addr().Is4In6() }
 
 // appendHost writes address and port; the port takes four bytes.

@@ -33,6 +33,10 @@ const (
 	TopicDeleted
 	// Positions says how far a group has come on some lanes of a topic.
 	Positions
+	// Settings is what a server wants to remember of a topic or of a group.
+	Settings
+	// GroupDeleted removes the positions and the settings of a group.
+	GroupDeleted
 )
 
 // RetryLane is the number of the retry lane in a [LanePosition].
@@ -104,6 +108,24 @@ func (p LanePosition) Position() int64 {
 		return p.Unsettled[0]
 	}
 	return p.Next
+}
+
+// Scope says what a [Setting] is about.
+type Scope uint8
+
+const (
+	// OfTopic, OfGroup: a topic, which takes the settings along when it is
+	// deleted, or a consumer group.
+	OfTopic Scope = 1 + iota
+	OfGroup
+)
+
+// Setting is the content of a Settings frame: the last one counts.
+type Setting struct {
+	Scope Scope
+	Name  string
+	// Value is the server's own; empty for no settings any more.
+	Value []byte
 }
 
 // AppendDue begins the payload of a Delayed frame.
@@ -188,14 +210,29 @@ func (d *Reader) queues(t *Topic) {
 	}
 }
 
-// AppendName encodes a TopicDeleted frame.
+// AppendName encodes a TopicDeleted or GroupDeleted frame.
 func AppendName(b []byte, name string) []byte { return appendString(append(b, Version), name) }
 
 // DecodeName is the inverse of [AppendName].
 func DecodeName(b []byte) (string, error) {
 	d := NewReader(b, Version)
 	name := d.text()
-	return name, d.End("topic name")
+	return name, d.End("name")
+}
+
+// Append appends the encoded settings to b.
+func (s Setting) Append(b []byte) []byte {
+	b = appendString(append(b, Version, byte(s.Scope)), s.Name)
+	return append(appendInt(b, int64(len(s.Value))), s.Value...)
+}
+
+// DecodeSetting is the inverse of [Setting.Append]; the value is a part of b.
+func DecodeSetting(b []byte) (s Setting, err error) {
+	d := NewReader(b, Version)
+	s.Scope = Scope(d.Int())
+	d.bad = d.bad || s.Scope != OfTopic && s.Scope != OfGroup
+	s.Name, s.Value = d.text(), d.Blob()
+	return s, d.End("settings")
 }
 
 // Append appends the encoded decision to b.

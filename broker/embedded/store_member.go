@@ -1,0 +1,287 @@
+package embedded
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+)
+
+// handOver is how long a member in this process waits for the last position of
+// the client elsewhere that had its lane. RocketMQ's clients commit as soon as
+// they have divided the queues anew, which takes a few milliseconds; what is not
+// known by then is delivered twice.
+const handOver = 2 * time.Second
+
+// seat is who may get lanes: a member in this process, or a client elsewhere.
+type seat struct {
+	client  string
+	members []*member // of that client id; none: it is elsewhere
+}
+
+// seatsOf is everybody who shares the lanes of a topic, in the order of their
+// client ids. Members of one id sit apart unless clients elsewhere divide the
+// queues, too: they know ids only.
+func seatsOf(active []*member, abroad []string) []seat {
+	seats := make([]seat, 0, len(active)+len(abroad))
+	for _, m := range active {
+		if n := len(seats); len(abroad) > 0 && n > 0 && seats[n-1].client == m.conn.id {
+			seats[n-1].members = append(seats[n-1].members, m)
+			continue
+		}
+		seats = append(seats, seat{m.conn.id, []*member{m}})
+	}
+	for _, id := range abroad {
+		at, taken := slices.BinarySearchFunc(seats, id, func(s seat, id string) int {
+			switch {
+			case s.client < id:
+				return -1
+			case s.client > id:
+				return 1
+			}
+			return 0
+		})
+		if !taken { // who uses the id of a member in this process gets nothing
+			seats = slices.Insert(seats, at, seat{client: id})
+		}
+	}
+	return seats
+}
+
+// sit says who is to have the lane, which is the one at the given place of its
+// topic. groups.mu is held.
+func (s *slot) sit(next seat, at int) {
+	was := s.abroad
+	s.target, s.abroad = nil, next.client
+	if n := len(next.members); n > 0 {
+		s.target, s.abroad = next.members[max(at, 0)%n], ""
+	}
+	switch {
+	case s.abroad != "":
+		s.handed = nil
+	case was != "" && s.target != nil:
+		s.handed = make(chan struct{})
+	}
+}
+
+// told ends the wait for the last position from elsewhere. groups.mu is held.
+func (s *slot) told() {
+	if s.handed != nil {
+		close(s.handed)
+		s.handed = nil
+	}
+}
+
+// awaitHanded waits for the last position from elsewhere, but not for long.
+func (g *groups) awaitHanded(handed <-chan struct{}) {
+	t := time.NewTimer(handOver)
+	defer t.Stop()
+	select {
+	case <-handed:
+	case <-t.C:
+	case <-g.e.root.Done():
+	}
+}
+
+// Join says that a client elsewhere consumes topics as a member of a group, and
+// no other ones of it. Its share of the queues is then left to it, by the same
+// rule that RocketMQ's clients divide them by (averagely, in the order of the
+// client ids); with another rule lanes of a group that has members in this
+// process, too, can stay without anybody. Retry topics are not named: their
+// lanes follow the topics. Broadcast clients do not join.
+func (s *Store) Join(group, client string, topics []string) {
+	g := s.e.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range topics {
+		k := subKey{group, t}
+		if g.subs[k] == nil {
+			g.subs[k] = &subscription{subKey: k, slots: map[string][]*slot{}}
+		}
+	}
+	for k, sub := range g.subs {
+		if k.group != group {
+			continue
+		}
+		at, member := slices.BinarySearch(sub.abroad, client)
+		switch wanted := slices.Contains(topics, k.topic); {
+		case wanted && !member:
+			sub.abroad = slices.Insert(sub.abroad, at, client)
+		case !wanted && member:
+			sub.depart(at)
+		default:
+			continue
+		}
+		g.rebalance(sub)
+	}
+}
+
+// Leave takes a client elsewhere out of a group.
+func (s *Store) Leave(group, client string) {
+	g := s.e.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for k, sub := range g.subs {
+		if k.group != group {
+			continue
+		}
+		if at, ok := slices.BinarySearch(sub.abroad, client); ok {
+			sub.depart(at)
+			g.rebalance(sub)
+			for _, sl := range sub.slots[""] {
+				if sl.handed != nil && sl.owner == nil && !slices.Contains(sub.abroad, client) {
+					sl.told() // it commits nothing any more
+				}
+			}
+		}
+	}
+}
+
+// depart takes the client at a place of the list out.
+func (sub *subscription) depart(at int) { sub.abroad = slices.Delete(sub.abroad, at, at+1) }
+
+// Members answers the client ids of the members of a group in this process, in
+// their order, once each.
+func (s *Store) Members(group string) []string {
+	g := s.e.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var ids []string
+	for k, sub := range g.subs {
+		if k.group != group || sub.spec.Broadcast {
+			continue
+		}
+		for _, m := range sub.members {
+			if !m.leaving {
+				ids = append(ids, m.conn.id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// Cursor is the position of a group on one queue of a topic. The retry topic of
+// the group is a topic like others here.
+type Cursor struct {
+	g            *groups
+	group, topic string
+	queue        int // or record.RetryLane
+}
+
+// Cursor answers the position of a group on a queue, of which nothing need
+// exist yet.
+func (s *Store) Cursor(group, topic string, queue int) Cursor {
+	c := Cursor{g: s.e.groups, group: group, topic: topic, queue: queue}
+	if topic == retryTopic(group) {
+		if origin := s.e.st.origin(group, queue); origin != "" {
+			c.topic, c.queue = origin, record.RetryLane
+		}
+	}
+	return c
+}
+
+// slot finds the lane, and makes it if it is not known yet. It answers nil if
+// there is no such queue. groups.mu is held.
+func (c Cursor) slot() *slot {
+	k := subKey{c.group, c.topic}
+	sub := c.g.subs[k]
+	if sub == nil {
+		sub = &subscription{subKey: k, slots: map[string][]*slot{}}
+		c.g.subs[k] = sub
+	}
+	same := func(s *slot) bool { return s.queue == c.queue }
+	if i := slices.IndexFunc(sub.slots[""], same); i >= 0 {
+		return sub.slots[""][i]
+	}
+	if i := slices.IndexFunc(sub.apart, same); i >= 0 {
+		return sub.apart[i]
+	}
+	if c.g.e.st.queue(c.group, c.topic, c.queue) == nil {
+		return nil
+	}
+	s := newSlot(c.g.e, sub, "", c.queue)
+	sub.apart = append(sub.apart, s)
+	return s
+}
+
+// Position answers the offset of the first message that is not settled, false
+// if the group has no position here.
+func (c Cursor) Position() (int64, bool) {
+	c.g.mu.Lock()
+	s := c.slot()
+	c.g.mu.Unlock()
+	if s == nil {
+		return 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.win.Position(), s.known
+}
+
+// Held reports whether a member in this process has the lane, or is about to
+// get it.
+func (c Cursor) Held() bool {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	s := c.slot()
+	return s != nil && (s.owner != nil || s.target != nil)
+}
+
+// Commit says that a client elsewhere has consumed everything below offset. It
+// is durable within a second. A member in this process that has the lane knows
+// better: then nothing changes. Offsets beyond the end are taken as the end.
+func (c Cursor) Commit(offset int64) { c.set(offset, false) }
+
+// Reset moves the group to an offset, whoever has the lane; a member in this
+// process goes on from there.
+func (c Cursor) Reset(offset int64) { c.set(offset, true) }
+
+func (c Cursor) set(offset int64, force bool) {
+	c.g.mu.Lock()
+	s := c.slot()
+	if s != nil && !force {
+		s.told()
+	}
+	c.g.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lane != nil && !force {
+		return
+	}
+	offset = max(0, min(offset, s.max()))
+	if s.known && s.lane == nil && s.win.Next() == offset && s.win.Position() == offset {
+		return
+	}
+	s.reset(driver.Position{Kind: driver.AtOffset, Offset: offset})
+}
+
+// grown gives the members of a topic that has more queues their share.
+func (g *groups) grown(topic string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for k, sub := range g.subs {
+		if k.topic != topic || len(sub.members) == 0 {
+			continue
+		}
+		for client := range sub.slots {
+			sub.ensureSlots(g, client)
+		}
+		g.rebalance(sub)
+	}
+}
+
+// forgetGroup drops the lanes of a group that was deleted, unless it lives.
+func (g *groups) forgetGroup(group string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for k, sub := range g.subs {
+		if k.group == group && len(sub.members) == 0 {
+			sub.slots, sub.apart = map[string][]*slot{}, nil
+		}
+	}
+}
