@@ -120,7 +120,7 @@ func TestPull_HeldExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := servePipes(t, Config{})
 		s.topic(t, "T", 1)
-		c, p := s.dial(t), s.dial(t)
+		c := s.dial(t)
 		x := pulling("G", "T", 0, 0)
 		x.SysFlag |= remoting.PullSuspend
 		x.SuspendMillis, x.Subscription = 15_000, "B"
@@ -135,6 +135,7 @@ func TestPull_HeldExpires(t *testing.T) {
 		}
 		c.send(pullCommand(x))
 		synctest.Wait()
+		p := s.dial(t)
 		p.mustSend(outgoing("T", 0, "unwanted", props("TAGS", "A")))
 		a = c.next()
 		if r, _ := pulled(t, a); a.Code != remoting.ResPullRetryImmediately || r.NextBeginOffset != 1 {

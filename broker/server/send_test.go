@@ -246,10 +246,13 @@ func TestSend_Batch(t *testing.T) {
 // answers, and in the mode that syncs they are answered after the sync.
 func TestSend_Pipelined(t *testing.T) {
 	t.Parallel()
-	for name, b := range map[string]embedded.Config{"memory": {}, "synced": {}} {
+	for name, start := range map[string]func(*testing.T) *bundle{
+		"memory": func(t *testing.T) *bundle { return serveOn(t, Config{}) },
+		"synced": func(t *testing.T) *bundle { return serveSynced(t, Config{}) },
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := serveBroker(t, Config{}, b, name == "synced")
+			s := start(t)
 			s.topic(t, "T", 1)
 			p := s.dial(t)
 			const n = 300

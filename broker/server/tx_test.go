@@ -85,8 +85,8 @@ func TestTransaction_CheckBack(t *testing.T) {
 		s := servePipes(t, Config{})
 		s.topic(t, "T", 1)
 		p, q := s.dial(t), s.dial(t)
-		beat(t, p, "P1", "PG")
-		beat(t, q, "P2", "PG")
+		produce(t, p, "P1", "PG")
+		produce(t, q, "P2", "PG")
 		pos := p.half("A")
 		_ = p.Close() // its sender dies
 		began := time.Now()
@@ -120,8 +120,8 @@ func TestTransaction_CheckBack(t *testing.T) {
 	})
 }
 
-// beat registers a client as a producer.
-func beat(t *testing.T, p *peer, id, group string) {
+// produce registers a client as a producer.
+func produce(t *testing.T, p *peer, id, group string) {
 	t.Helper()
 	cmd := &remoting.Command{Code: remoting.ReqHeartbeat, Version: remoting.Version}
 	cmd.Body = remoting.Heartbeat{ClientID: id, Producers: []string{group}}.AppendTo(nil)
@@ -225,7 +225,7 @@ func TestQueueLocks(t *testing.T) {
 		queues := []remoting.MessageQueue{{Topic: "T", Broker: "b", Queue: 0}, {Topic: "T", Broker: "b", Queue: 1}, {Topic: "T", Broker: "b", Queue: 9}}
 		lock := func(client string) int {
 			a := p.ask(&remoting.Command{Code: remoting.ReqLockBatch, Body: remoting.LockBatch{ClientID: client, Group: "G", Queues: queues}.AppendTo(nil)})
-			r, err := remoting.DecodeLockResult(a.Body)
+			r, err := remoting.DecodeLockedQueues(a.Body)
 			if err != nil {
 				t.Fatal(err)
 			}
