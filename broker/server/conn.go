@@ -1,0 +1,410 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// conn is one connection: a reading goroutine, which runs the handlers and
+// writes their answers, and a writing one for everything else.
+type conn struct {
+	srv    *Server
+	raw    net.Conn // the socket
+	nc     net.Conn // the socket, or TLS over it
+	remote string   // address for logs and registries
+	addr   netip.Addr
+	opened int64 // by the server's clock
+
+	frames *remoting.Reader
+	src    *source
+	out    *outbox
+	req    remoting.Command // of the reading goroutine
+	resp   remoting.Command
+
+	greeted  atomic.Bool // a whole frame came
+	proven   atomic.Bool // an acceptable request came
+	member   atomic.Bool // the registry knows it
+	draining atomic.Bool // no further requests are read
+	later    atomic.Int64
+	held     atomic.Int64
+
+	callsMu sync.Mutex
+	calls   map[int32]chan *remoting.Command // requests to the client, by opaque
+	opaque  int32
+
+	endOnce sync.Once
+	done    chan struct{} // closed when the connection ends
+	why     error         // read after done
+}
+
+func newConn(s *Server, raw net.Conn) *conn {
+	c := &conn{
+		srv: s, raw: raw, nc: raw, opened: s.clock.now(),
+		calls: map[int32]chan *remoting.Command{}, done: make(chan struct{}),
+	}
+	c.remote = raw.RemoteAddr().String()
+	if ap, err := netip.ParseAddrPort(c.remote); err == nil {
+		c.addr = ap.Addr().Unmap()
+	}
+	c.src = &source{from: raw, clock: s.clock}
+	c.src.last.Store(c.opened)
+	c.frames = remoting.NewReader(c.src, s.frameLimits())
+	c.src.frames = c.frames
+	c.out = newOutbox(s.cfg.Limits.Outbox, s.clock)
+	return c
+}
+
+// run serves the connection until it ends.
+func (c *conn) run() {
+	err := c.secure()
+	if err == nil {
+		c.srv.wg.Go(c.write)
+		err = c.read()
+	}
+	if c.draining.Load() {
+		c.drain()
+		err = errShutdown
+	}
+	c.end(err)
+	c.srv.drop(c)
+}
+
+// secure finds out whether the peer speaks TLS, and shakes hands.
+func (c *conn) secure() error {
+	cfg := c.srv.tls
+	if cfg != nil {
+		first := make([]byte, 1)
+		if _, err := io.ReadFull(c.raw, first); err != nil {
+			return err
+		}
+		const handshake = 0x16 // a frame begins with 0 or 1, since it is at most 16 MiB long
+		switch {
+		case first[0] == handshake:
+			over := tls.Server(&peeked{Conn: c.raw, head: first}, cfg)
+			if err := over.HandshakeContext(c.srv.root); err != nil {
+				return fmt.Errorf("shake hands by TLS: %w", err)
+			}
+			c.nc = over
+			c.src.from = over
+		case c.srv.cfg.TLSMode == TLSRequired:
+			return errPlain
+		default:
+			c.src.head = first
+		}
+	}
+	c.out.to = c.nc
+	if _, ok := c.nc.(*net.TCPConn); !ok {
+		c.out.copies = true
+	}
+	return nil
+}
+
+// peeked is a connection whose first bytes were read already.
+type peeked struct {
+	net.Conn
+	head []byte
+}
+
+// Read answers the first bytes first.
+func (p *peeked) Read(b []byte) (int, error) {
+	if len(p.head) > 0 {
+		n := copy(b, p.head)
+		p.head = p.head[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+// read serves requests until the stream or the protocol ends.
+func (c *conn) read() error {
+	limits := c.srv.frameLimits()
+	for {
+		ready := c.frames.Ready()
+		if !ready || c.out.waiting() >= piece {
+			if err := c.out.flush(1); err != nil {
+				return err
+			}
+		}
+		if err := c.wait(); err != nil {
+			return err
+		}
+		if c.draining.Load() {
+			return errShutdown
+		}
+		frame, err := c.frames.Next()
+		if err != nil {
+			return err
+		}
+		c.src.complete()
+		if err := remoting.Decode(frame, &c.req, limits); err != nil {
+			return err
+		}
+		if !c.greeted.Load() {
+			c.greeted.Store(true)
+		}
+		if c.req.IsResponse() {
+			c.answered(&c.req)
+			continue
+		}
+		c.srv.serve(c, &c.req, &c.resp)
+	}
+}
+
+// wait keeps the next request unread while the peer takes too little of what
+// is sent to it, or too many of its requests are unanswered.
+func (c *conn) wait() error {
+	return c.until(func() bool {
+		return c.out.waiting() < c.out.budget && c.later.Load() < int64(c.srv.cfg.Limits.InFlight)
+	})
+}
+
+// drain waits until every accepted request is answered and every answer sent,
+// or the connection ends.
+func (c *conn) drain() {
+	err := c.out.flush(1)
+	if err == nil && c.out.to != nil {
+		_ = c.until(func() bool { return c.later.Load()+c.held.Load() <= 0 && c.out.waiting() == 0 })
+	}
+}
+
+// until waits for a condition that answers and writes can make true.
+func (c *conn) until(good func() bool) error {
+	if good() {
+		return nil
+	}
+	if err := c.out.flush(1); err != nil {
+		return err
+	}
+	c.out.starved.Store(true)
+	defer c.out.starved.Store(false)
+	for !good() {
+		select {
+		case <-c.out.room:
+		case <-c.done:
+			return c.why
+		}
+	}
+	return nil
+}
+
+// write sends what others than the reading goroutine have to say.
+func (c *conn) write() {
+	for {
+		select {
+		case <-c.out.wakeup:
+			if err := c.out.flush(-1); err != nil {
+				c.end(err)
+				return
+			}
+		case <-c.done:
+			return
+		}
+	}
+}
+
+// end closes the connection, once; the first cause counts.
+func (c *conn) end(cause error) {
+	c.endOnce.Do(func() {
+		c.why = cause
+		close(c.done)
+		c.out.close(cause)
+		if c.draining.Load() && errors.Is(cause, errShutdown) {
+			_ = c.nc.Close() // says goodbye in TLS; everything was sent
+		}
+		_ = c.raw.Close()
+	})
+}
+
+// cause is why the connection ended, nil while it has not.
+func (c *conn) cause() error {
+	select {
+	case <-c.done:
+		return c.why
+	default:
+		return nil
+	}
+}
+
+// stopReading lets the connection end when everything is answered.
+func (c *conn) stopReading(now func() error) {
+	c.draining.Store(true)
+	if now() != nil {
+		c.end(errShutdown)
+	}
+}
+
+// late is why the connection has to end now, nil if it has not.
+func (c *conn) late(now int64, l *Limits) error {
+	heard := c.src.last.Load()
+	frame, since := c.src.frame.Load(), c.out.since.Load()
+	switch {
+	case !c.greeted.Load() && now-c.opened > int64(l.FirstFrame):
+		return errFirstFrame
+	case frame != 0 && now-frame > int64(l.RestOfFrame):
+		return errRestOfFrame
+	case since != 0 && now-since > int64(l.Stalled):
+		return errStalled
+	case now-max(heard, c.out.last.Load()) > int64(l.Idle):
+		return errIdle
+	}
+	return nil
+}
+
+// hold moves a request that its handler has kept from those in flight to the
+// held ones. false: there are as many as are allowed, and nothing has changed.
+func (c *conn) hold() bool {
+	if c.held.Add(1) > int64(c.srv.cfg.Limits.HeldPulls) {
+		c.held.Add(-1)
+		return false
+	}
+	c.later.Add(-1)
+	c.out.relieve()
+	return true
+}
+
+// unhold takes hold back, before the request is answered.
+func (c *conn) unhold() {
+	c.later.Add(1)
+	c.held.Add(-1)
+}
+
+// respond answers a request whose handler returned errLater, from any
+// goroutine, exactly once, and has it written. A Body of 4 KiB and more must
+// not change any more.
+func (c *conn) respond(resp *remoting.Command) {
+	if c.enqueue(resp) {
+		c.out.wake()
+	}
+}
+
+// enqueue is respond for who answers many requests at once and wakes the
+// writing goroutine of each connection by c.out.wake when it is done. It
+// answers whether that is needed.
+func (c *conn) enqueue(resp *remoting.Command) bool {
+	idle := c.answer(resp)
+	c.later.Add(-1)
+	c.out.relieve()
+	return idle
+}
+
+// answer queues a response. One to a request that wants none is dropped.
+func (c *conn) answer(resp *remoting.Command) (idle bool) {
+	if resp.Flag&remoting.FlagOneWay != 0 {
+		return false
+	}
+	idle, err := c.out.put(resp)
+	switch {
+	case err == nil:
+	case errors.Is(err, errOverflow):
+		c.end(err)
+	case c.cause() != nil:
+	default: // it cannot be encoded
+		c.srv.log.Error("an answer cannot be encoded", slog.Int("code", resp.Code), slog.String("address", c.remote), slog.Any("error", err))
+		failed := remoting.Command{
+			Code: remoting.ResSystemError, Remark: err.Error(), Opaque: resp.Opaque, Flag: resp.Flag,
+			Language: resp.Language, Version: resp.Version,
+		}
+		idle, _ = c.out.put(&failed)
+	}
+	return idle
+}
+
+// prepare makes resp a success for req. It keeps the mark of a request that
+// wants no answer, so that answer can drop it.
+func prepare(resp, req *remoting.Command) {
+	resp.Reset()
+	resp.Code = remoting.ResSuccess
+	resp.Language, resp.Version = remoting.LanguageGo, remoting.Version
+	resp.Opaque = req.Opaque
+	resp.Flag = remoting.FlagResponse | req.Flag&remoting.FlagOneWay
+}
+
+// serve answers one request.
+func (s *Server) serve(c *conn, req, resp *remoting.Command) {
+	prepare(resp, req)
+	h := s.table.find(req.Code)
+	if h == nil {
+		c.finish(resp, refuse(remoting.ResUnsupported, " request type %d not supported", req.Code))
+		return
+	}
+	if err := s.allow(c, h, req); err != nil {
+		c.finish(resp, err)
+		return
+	}
+	if !c.proven.Load() {
+		s.prove(c)
+	}
+	if h.apart {
+		s.apart(h, c, clone(req), clone(resp))
+		return
+	}
+	c.finish(resp, s.handle(h, c, req, resp))
+}
+
+// finish sends what a handler has made, from the reading goroutine.
+func (c *conn) finish(resp *remoting.Command, err error) {
+	if errors.Is(err, errLater) {
+		c.later.Add(1)
+		return
+	}
+	settle(resp, err)
+	c.answer(resp)
+}
+
+// settle puts a handler's error into its answer.
+func settle(resp *remoting.Command, err error) {
+	if err == nil {
+		return
+	}
+	resp.Fields, resp.Body = resp.Fields[:0], nil
+	if r, ok := errors.AsType[*refusal](err); ok {
+		resp.Code, resp.Remark = r.code, r.remark
+		return
+	}
+	resp.Code, resp.Remark = remoting.ResSystemError, err.Error()
+}
+
+// apart runs a handler in a goroutine of its own.
+func (s *Server) apart(h *handler, c *conn, req, resp *remoting.Command) {
+	select {
+	case s.aparts <- struct{}{}:
+	default:
+		c.finish(resp, refuse(remoting.ResSystemBusy, "[OVERLOAD] %d requests are waiting for a disk or for a client", cap(s.aparts)))
+		return
+	}
+	c.later.Add(1)
+	s.wg.Go(func() {
+		defer func() { <-s.aparts }()
+		if err := s.handle(h, c, req, resp); !errors.Is(err, errLater) {
+			settle(resp, err)
+			c.respond(resp)
+		}
+	})
+}
+
+// handle runs a handler; a panic becomes an error.
+func (s *Server) handle(h *handler, c *conn, req, resp *remoting.Command) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.counters.panics.Add(1)
+			s.log.Error("a handler panicked", slog.Int("code", req.Code), slog.String("address", c.remote),
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			err = fmt.Errorf("serve request type %d: internal failure, see the log of the server", req.Code)
+		}
+	}()
+	return h.serve(s, c, req, resp)
+}
+
+// context is the life of the server; it ends when Close has waited long enough.
+func (c *conn) context() context.Context { return c.srv.root }

@@ -1,0 +1,399 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// Server serves one broker by TCP. It is safe for concurrent use. Close it
+// before the broker.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	broker    *embedded.Broker
+	listener  net.Listener
+	advertise string
+	tls       *tls.Config
+	clock     *clock
+	table     *lookup
+	aparts    chan struct{} // one for each handler that runs apart
+	counters  counters
+
+	root   context.Context //nolint:containedctx // a service's own root: handlers outlive the requests that started them
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	wake   chan struct{} // the first connection came: ticks are needed
+
+	// tickers run once a tick while there are connections; leavers when a
+	// connection has ended; closers when Close begins, to answer what is held.
+	// They are set before the first connection.
+	tickers []func()
+	leavers []func(*conn)
+	closers []func()
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	perAddr  map[netip.Addr]int
+	unproven []*conn // the oldest first
+	closing  chan struct{}
+	closed   chan struct{}
+	once     sync.Once
+}
+
+// Stats are counts since the start, and the connections of now.
+type Stats struct {
+	// Connections is how many there are now.
+	Connections int
+	// Accepted is how many there were in all.
+	Accepted int64
+	// Turned is how many were closed for a limit on their number.
+	Turned int64
+	// Expired is how many were closed for being late, idle or stalled.
+	Expired int64
+	// Malformed is how many were closed for bytes that are no request.
+	Malformed int64
+	// Panics is how many handlers panicked.
+	Panics int64
+}
+
+type counters struct {
+	accepted, turned, expired, malformed, panics atomic.Int64
+}
+
+// Open listens and serves b until Close. It opens the store of b if nobody has
+// before. The error is an [*ExposedError] when the address asks for more
+// safety than cfg has.
+func Open(b *embedded.Broker, cfg Config) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("configure server: %w", err)
+	}
+	s := newServer(b, cfg)
+	if err := s.open(); err != nil {
+		s.cancel()
+		return nil, err
+	}
+	return s, nil
+}
+
+// newServer makes a server that does not listen yet.
+func newServer(b *embedded.Broker, cfg Config) *Server {
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, broker: b, clock: newClock(), table: newLookup(handlers()),
+		aparts: make(chan struct{}, cfg.Limits.Apart), wake: make(chan struct{}, 1),
+		conns: map[*conn]struct{}{}, perAddr: map[netip.Addr]int{},
+		closing: make(chan struct{}), closed: make(chan struct{}),
+	}
+	s.root, s.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // a root that owns a lifecycle
+	if cfg.TLS != nil {
+		s.tls = cfg.TLS.Clone()
+		s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS12)
+	}
+	return s
+}
+
+// open listens and starts to accept.
+func (s *Server) open() error {
+	l, err := s.listen()
+	if err != nil {
+		return err
+	}
+	s.listener = l
+	s.advertise = s.cfg.Advertise
+	if s.advertise == "" {
+		s.advertise = l.Addr().String()
+	}
+	s.wg.Go(s.accept)
+	s.wg.Go(s.tick)
+	return nil
+}
+
+// listen takes the port, unless that would expose it.
+func (s *Server) listen() (net.Listener, error) {
+	if s.cfg.Listener != nil {
+		l, err := s.cfg.Listener()
+		if err != nil {
+			return nil, fmt.Errorf("listen by Config.Listener: %w", err)
+		}
+		return l, nil
+	}
+	addr, err := net.ResolveTCPAddr("tcp", s.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", s.cfg.Listen, err)
+	}
+	if !addr.IP.IsLoopback() && !s.cfg.InsecureListen {
+		exposed := ExposedError{Address: s.cfg.Listen, NoTLS: s.cfg.TLS == nil || s.cfg.TLSMode != TLSRequired, NoACL: s.cfg.ACL == nil}
+		if exposed.NoTLS || exposed.NoACL {
+			return nil, &exposed
+		}
+	}
+	if (addr.IP == nil || addr.IP.IsUnspecified()) && s.cfg.Advertise == "" {
+		return nil, fmt.Errorf("listen on %s: it takes Config.Advertise, a host:port that clients can dial", s.cfg.Listen)
+	}
+	// A peer whose machine is gone is found in a minute; the limits do the rest.
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
+	l, err := lc.Listen(s.root, "tcp", addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", s.cfg.Listen, err)
+	}
+	return l, nil
+}
+
+// Addr is the address that is listened on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Stats counts.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	n := len(s.conns)
+	s.mu.Unlock()
+	return Stats{
+		Connections: n, Accepted: s.counters.accepted.Load(), Turned: s.counters.turned.Load(),
+		Expired: s.counters.expired.Load(), Malformed: s.counters.malformed.Load(), Panics: s.counters.panics.Load(),
+	}
+}
+
+// frameLimits are those of the codec.
+func (s *Server) frameLimits() remoting.Limits { return remoting.Limits{Frame: s.cfg.Limits.Frame} }
+
+// accept takes connections until the listener is closed.
+func (s *Server) accept() {
+	const least, most = 5 * time.Millisecond, time.Second
+	pause := least
+	for {
+		nc, err := s.listener.Accept()
+		if err == nil {
+			pause = least
+			s.admit(nc)
+			continue
+		}
+		if s.isClosing() || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
+			return
+		}
+		// Such as too many open files: it passes when connections end.
+		s.log.Warn("a connection could not be accepted", slog.Any("error", err))
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-s.closing:
+			t.Stop()
+			return
+		}
+		pause = min(2*pause, most)
+	}
+}
+
+// admit serves a new connection if the limits allow it.
+func (s *Server) admit(nc net.Conn) {
+	s.counters.accepted.Add(1)
+	s.mu.Lock()
+	if len(s.conns) == 0 {
+		s.clock.update() // nobody has ticked
+	}
+	c := newConn(s, nc)
+	var refused error
+	var victim *conn
+	switch {
+	case s.isClosing():
+		refused = errShutdown
+	case len(s.conns) >= s.cfg.Limits.Connections && len(s.unproven) == 0:
+		refused = errTooMany
+	case s.perAddr[c.addr] >= s.cfg.Limits.PerAddress:
+		refused = errTooManyHere
+	case len(s.unproven) >= s.cfg.Limits.Unproven || len(s.conns) >= s.cfg.Limits.Connections:
+		// The oldest has had its time; a healthy client needs little of it.
+		victim = s.unproven[0]
+		s.unproven = slices.Delete(s.unproven, 0, 1)
+	}
+	if refused == nil {
+		s.conns[c] = struct{}{}
+		s.perAddr[c.addr]++
+		s.unproven = append(s.unproven, c)
+		s.wg.Go(c.run)
+	}
+	s.mu.Unlock()
+	if victim != nil {
+		s.counters.turned.Add(1)
+		victim.end(errEvicted)
+	}
+	if refused != nil {
+		s.counters.turned.Add(1)
+		s.log.Debug("a connection was refused", slog.String("address", c.remote), slog.Any("reason", refused))
+		_ = nc.Close()
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// prove notes that an acceptable request came.
+func (s *Server) prove(c *conn) {
+	c.proven.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget(c)
+}
+
+// forget takes c off the unproven ones. The caller holds mu.
+func (s *Server) forget(c *conn) {
+	if i := slices.Index(s.unproven, c); i >= 0 {
+		s.unproven = slices.Delete(s.unproven, i, i+1)
+	}
+}
+
+// drop forgets a connection that has ended.
+func (s *Server) drop(c *conn) {
+	for _, leave := range s.leavers {
+		leave(c)
+	}
+	s.mu.Lock()
+	delete(s.conns, c)
+	if s.perAddr[c.addr]--; s.perAddr[c.addr] <= 0 {
+		delete(s.perAddr, c.addr)
+	}
+	s.forget(c)
+	s.mu.Unlock()
+	if malformed(c.why) {
+		s.counters.malformed.Add(1)
+	}
+	s.log.Debug("a connection ended", slog.String("address", c.remote), slog.Any("reason", c.why))
+}
+
+// malformed: the peer sent something that is no request.
+func malformed(err error) bool {
+	_, frame := errors.AsType[*remoting.FrameError](err)
+	_, syntax := errors.AsType[*remoting.SyntaxError](err)
+	return frame || syntax
+}
+
+// tick looks after deadlines while there are connections.
+func (s *Server) tick() {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-s.closing:
+			return
+		}
+		if s.sweep() {
+			continue
+		}
+		t.Stop()
+		select {
+		case <-s.wake:
+			t.Reset(tick)
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+// sweep ends what is late. It answers whether there are connections.
+func (s *Server) sweep() bool {
+	type late struct {
+		c   *conn
+		why error
+	}
+	now := s.clock.update()
+	var ends []late
+	s.mu.Lock()
+	left := len(s.conns)
+	for c := range s.conns {
+		if why := c.late(now, &s.cfg.Limits); why != nil {
+			ends = append(ends, late{c, why})
+		}
+	}
+	s.mu.Unlock()
+	for _, e := range ends {
+		s.counters.expired.Add(1)
+		e.c.end(e.why)
+	}
+	for _, f := range s.tickers {
+		f()
+	}
+	return left > 0
+}
+
+func (s *Server) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close stops to accept, reads no further requests, answers those that were
+// accepted, closes the connections and waits for every goroutine. When ctx
+// ends first the rest is cut off, and the error is ctx's cause. It may be
+// called more than once; the others wait for the first.
+func (s *Server) Close(ctx context.Context) error {
+	var err error
+	s.once.Do(func() {
+		err = s.close(ctx)
+		close(s.closed)
+	})
+	select {
+	case <-s.closed:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *Server) close(ctx context.Context) error {
+	close(s.closing)
+	err := s.listener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	for _, f := range s.closers {
+		f()
+	}
+	past := time.Unix(1, 0)
+	for _, c := range s.connections() {
+		c.stopReading(func() error { return c.raw.SetReadDeadline(past) })
+	}
+	gone := make(chan struct{})
+	var waiter sync.WaitGroup
+	waiter.Go(func() { s.wg.Wait(); close(gone) })
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		err = errors.Join(err, fmt.Errorf("close server: %w", context.Cause(ctx)))
+		s.cancel()
+		for _, c := range s.connections() {
+			c.end(errShutdown)
+		}
+	}
+	waiter.Wait()
+	s.cancel()
+	return err
+}
+
+// connections are the connections of now.
+func (s *Server) connections() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}

@@ -1,0 +1,80 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// errLater says that a handler has taken the request over and will call
+// [conn.respond] itself, from any goroutine, exactly once.
+var errLater = errors.New("the answer comes later")
+
+// handler serves one request code. Handlers live in one file for each code,
+// with the code in its name.
+type handler struct {
+	code int
+	// serve fills in resp, which is prepared: it has the opaque of the request
+	// and is a success. nil sends resp, a *refusal sends its code and remark,
+	// errLater sends nothing yet, any other error sends code 1 with its text.
+	// req and its Body belong to the connection and are valid until serve
+	// returns; the strings of its fields may be kept.
+	serve func(s *Server, c *conn, req, resp *remoting.Command) error
+	// apart: serve may wait for somebody else, such as a disk or another
+	// client, so it runs in a goroutine of its own, with memory of its own.
+	apart bool
+	// right is what a request needs to be let through when there is an ACL.
+	right right
+}
+
+// refusal is an answer that is no success, for a reason which is not a failure
+// of this server.
+type refusal struct {
+	code   int
+	remark string
+}
+
+// refuse answers a request with code and a remark for people.
+func refuse(code int, format string, args ...any) error {
+	return &refusal{code: code, remark: fmt.Sprintf(format, args...)}
+}
+
+// Error is the remark, with the code.
+func (r *refusal) Error() string { return fmt.Sprintf("%s (code %d)", r.remark, r.code) }
+
+// smallCodes is above every code that is asked for often; they are found
+// without hashing.
+const smallCodes = 512
+
+// lookup finds the handler of a code.
+type lookup struct {
+	small [smallCodes]*handler
+	other map[int]*handler
+}
+
+func newLookup(table []handler) *lookup {
+	l := &lookup{other: map[int]*handler{}}
+	for i := range table {
+		h := &table[i]
+		if h.code >= 0 && h.code < smallCodes {
+			l.small[h.code] = h
+		} else {
+			l.other[h.code] = h
+		}
+	}
+	return l
+}
+
+// find answers nil for a code that is not served.
+func (l *lookup) find(code int) *handler {
+	if code >= 0 && code < smallCodes {
+		return l.small[code]
+	}
+	return l.other[code]
+}
+
+// handlers is the table of everything that is served.
+func handlers() []handler {
+	return []handler{}
+}
