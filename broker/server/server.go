@@ -30,6 +30,9 @@ type Server struct {
 	groups    *groupConfigs
 	clients   *registry
 	names     nameServer
+	counts    *statistics
+	resets    *resets
+	changes   chan struct{} // held by the one change of a configuration that is under way
 	acl       atomic.Pointer[ACL]
 	listener  net.Listener
 	advertise string
@@ -116,6 +119,8 @@ func newServer(b *embedded.Broker, cfg Config) *Server {
 		nonces: map[string]*nonces{}, closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	s.clients = newRegistry(s.clock, cfg.Limits)
+	s.counts, s.resets = newStatistics(s.clock.started, cfg.Limits.Topics+cfg.Limits.Groups), newResets(s.clock)
+	s.changes = make(chan struct{}, 1)
 	if cfg.ACL != nil {
 		s.acl.Store(cfg.ACL)
 	}
@@ -164,7 +169,7 @@ func (s *Server) wire(store *embedded.Store) error {
 	store.OnMembers(s.notifyGroup)
 	s.closers = append(s.closers, func() { store.OnMembers(nil) })
 	s.leavers = append(s.leavers, s.unregister)
-	s.tickers = append(s.tickers, s.expire)
+	s.tickers = append(s.tickers, s.expire, s.counts.tick, s.expireResets)
 	return nil
 }
 
