@@ -99,5 +99,5 @@ func handlers() []handler {
 		{code: remoting.ReqGetHasUnitSubNoUnitTopicList, serve: getUnitSubUnunitTopics, right: anyAccount()},
 		{code: remoting.ReqGetNameServerConfig, serve: getNamesrvConfig, right: anyAccount()},
 		{code: remoting.ReqAddWritePerm, serve: addWritePerm, right: adminOnly()},
-	}, refused()...)
+	}, append(adminHandlers(), refused()...)...)
 }
