@@ -51,7 +51,7 @@ func (m *inside) Assigned(l driver.Lane) {
 }
 
 func (m *inside) Revoked(_ context.Context, l driver.Lane) { m.end(l) }
-func (m *inside) Lost(l driver.Lane)                        { m.end(l) }
+func (m *inside) Lost(l driver.Lane)                       { m.end(l) }
 
 func (m *inside) end(l driver.Lane) {
 	m.mu.Lock()
