@@ -116,19 +116,14 @@ func checkSpec(s driver.SubscribeSpec) *driver.Error {
 	if err == nil && len(retryTopic(s.Group)) > driver.MaxInternalName {
 		err = fmt.Errorf("group name %.40q… leaves no room for %s in front", s.Group, retryTopic(""))
 	}
-	for _, t := range s.Filter.Tags {
-		if err == nil {
-			err = driver.ValidTag(t)
-		}
+	if err == nil {
+		err = checkFilter(s.Filter)
 	}
 	if err == nil && s.From.Kind > driver.AtTime {
 		err = fmt.Errorf("position of kind %d", s.From.Kind)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return driver.Errorf(driver.InvalidArgument, "", "%w", err)
-	case s.Filter.SQL != "":
-		return driver.Errorf(driver.Unsupported, "", "the bundled broker filters by tag only, not by %s", s.Filter)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 	"github.com/sluicemq/sluice/broker/embedded/internal/window"
 	"github.com/sluicemq/sluice/broker/remoting/message"
+	"github.com/sluicemq/sluice/broker/remoting/sql92"
 )
 
 // maxInFlight is how many messages of one lane may be fetched and not settled.
@@ -44,6 +45,7 @@ type slot struct {
 	mu     sync.Mutex
 	filter driver.Filter
 	tags   map[int32]bool // hashes of filter.Tags; nil for all
+	sql    *sql92.Expr    // filter.SQL; nil for all
 	order  bool
 	win    *window.Window
 	lane   *lane       // the one that may settle, nil for none
@@ -100,8 +102,9 @@ func (s *slot) reopen(spec driver.SubscribeSpec) {
 func (s *slot) setFilter(spec driver.SubscribeSpec) {
 	s.order, s.filter, s.tags = spec.Ordered, spec.Filter, nil
 	if s.queue == record.RetryLane {
-		s.filter = driver.Filter{} // a redelivery is the group's, whatever its tag
+		s.filter = driver.Filter{} // a redelivery is the group's, whatever it carries
 	}
+	s.setSQL()
 	if len(s.filter.Tags) > 0 {
 		s.tags = map[int32]bool{}
 		for _, t := range s.filter.Tags {
@@ -133,7 +136,7 @@ func (s *slot) max() int64 {
 func (s *slot) attach(l *lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lane, l.filter = l, s.filter
+	s.lane, l.filter, l.sql = l, s.filter, s.sql
 }
 
 // stopFetch ends fetching by l; what it holds may still be settled.
