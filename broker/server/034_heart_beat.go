@@ -32,7 +32,7 @@ func heartBeat(s *Server, c *conn, req, _ *remoting.Command) error {
 	c.member.Store(true)
 	var refused []error
 	for _, name := range beat.Producers {
-		err := validGroup(name)
+		err := validProducer(name)
 		if err == nil {
 			err = s.clients.produce(who, name)
 		}

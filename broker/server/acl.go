@@ -1,10 +1,12 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 
+	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
@@ -72,7 +74,7 @@ func (a *ACL) String() string {
 // file has changed. nil is refused: it would open the server.
 func (s *Server) SetACL(a *ACL) error {
 	if a == nil || s.acl.Load() == nil {
-		return fmt.Errorf("replace access control: it cannot be switched on or off while the server runs")
+		return errors.New("replace access control: it cannot be switched on or off while the server runs")
 	}
 	s.acl.Store(a)
 	s.log.Warn("access control was replaced", slog.Int("accounts", len(a.accounts)))
@@ -118,7 +120,7 @@ func (s *Server) check(c *conn, h *handler, req *remoting.Command) error {
 func (s *Server) authenticate(acl *ACL, c *conn, req *remoting.Command) (*account, error) {
 	key := req.Fields.Get(remoting.FieldAccessKey)
 	if key == "" {
-		return nil, fmt.Errorf("the request is not signed; it takes the fields AccessKey and Signature")
+		return nil, errors.New("the request is not signed; it takes the fields AccessKey and Signature")
 	}
 	who := acl.accounts[key]
 	if who == nil {
@@ -165,16 +167,22 @@ func (c *conn) permit(k kind, name string, need perm) error {
 	return claimName(c.srv, k, name, need, false, c.who.has)
 }
 
-// audit says who asked for something that only operators may.
+// audit says who asked for something that only operators may. What somebody
+// without an account tries is told at a level that cannot be used to fill a
+// disk.
 func (s *Server) audit(c *conn, req *remoting.Command, refused error) {
+	level := slog.LevelWarn
+	if refused != nil && c.who == nil {
+		level = slog.LevelDebug
+	}
 	target := ""
 	for _, name := range []string{"topic", "group", "groupName", "consumerGroup", "brokerName", "key"} {
 		if v, ok := req.Fields.Lookup(name); ok {
-			target = name + "=" + v
+			target = name + "=" + v[:min(len(v), driver.MaxInternalName)]
 			break
 		}
 	}
-	s.log.Warn("admin request",
+	s.log.LogAttrs(s.root, level, "admin request",
 		slog.Int("code", req.Code), slog.String("request", remoting.RequestName(req.Code)),
 		slog.String("access_key", req.Fields.Get(remoting.FieldAccessKey)), slog.String("address", c.remote),
 		slog.String("target", target), slog.Bool("allowed", refused == nil))

@@ -153,6 +153,9 @@ func TestHeartbeat_Refusals(t *testing.T) {
 			t.Errorf("%s: answer %d %q, want a remark with %q", test.name, a.Code, a.Remark, test.remark)
 		}
 	}
+	trace := request(remoting.ReqHeartbeat)
+	trace.Body = remoting.Heartbeat{ClientID: "me", Producers: []string{"_INNER_TRACE_PRODUCER-" + strings.Repeat("g", 120) + "-CONSUME-1"}}.AppendTo(nil)
+	p.must(trace)
 	if n := len(s.store.Topics()); n != 0 {
 		t.Errorf("refused heartbeats have made %d topics", n)
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -78,6 +77,7 @@ func (c *conn) run() {
 	if c.draining.Load() {
 		c.drain()
 		err = errShutdown
+		_ = c.nc.Close() // with TLS it says goodbye, now that everything was sent
 	}
 	c.end(err)
 	c.srv.drop(c)
@@ -232,9 +232,6 @@ func (c *conn) end(cause error) {
 		c.why = cause
 		close(c.done)
 		c.out.close(cause)
-		if c.draining.Load() && errors.Is(cause, errShutdown) {
-			_ = c.nc.Close() // says goodbye in TLS; everything was sent
-		}
 		_ = c.raw.Close()
 	})
 }
@@ -415,6 +412,3 @@ func (s *Server) handle(h *handler, c *conn, req, resp *remoting.Command) (err e
 	}()
 	return h.serve(s, c, req, resp)
 }
-
-// context is the life of the server; it ends when Close has waited long enough.
-func (c *conn) context() context.Context { return c.srv.root }

@@ -308,7 +308,7 @@ func TestHostile(t *testing.T) {
 	}()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	for i := range 3000 {
+	for i := range 1500 {
 		if i%10 == 0 { // a slow one, half a request each
 			c, err := net.Dial("tcp", s.Addr().String())
 			if err != nil {
@@ -350,15 +350,7 @@ func TestClose_UnderLoad(t *testing.T) {
 	}
 	waiting := s.dial(t)
 	opaque := waiting.send(request(91))
-	for {
-		lot.mu.Lock()
-		n := len(lot.cmds)
-		lot.mu.Unlock()
-		if n == 1 {
-			break
-		}
-		runtime.Gosched()
-	}
+	lot.await(1)
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close(context.Background()) }()
 	for !s.isClosing() {

@@ -290,9 +290,8 @@ func (s *Server) admit(nc net.Conn) {
 	case s.perAddr[c.addr] >= s.cfg.Limits.PerAddress:
 		refused = errTooManyHere
 	case len(s.unproven) >= s.cfg.Limits.Unproven || len(s.conns) >= s.cfg.Limits.Connections:
-		// The oldest has had its time; a healthy client needs little of it.
-		victim = s.unproven[0]
-		s.unproven = slices.Delete(s.unproven, 0, 1)
+		victim = s.victim()
+		s.forget(victim)
 	}
 	if refused == nil {
 		s.conns[c] = struct{}{}
@@ -315,6 +314,21 @@ func (s *Server) admit(nc net.Conn) {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// victim is the unproven connection that makes room: the oldest one of the
+// address that has most of them. It has had its time, of which a healthy client
+// needs little. The caller holds mu, and there is one.
+func (s *Server) victim() *conn {
+	count := map[netip.Addr]int{}
+	victim := s.unproven[0]
+	for _, c := range s.unproven {
+		if count[c.addr]++; count[c.addr] > count[victim.addr] {
+			victim = c
+		}
+	}
+	i := slices.IndexFunc(s.unproven, func(c *conn) bool { return c.addr == victim.addr })
+	return s.unproven[i]
 }
 
 // prove notes that an acceptable request came.

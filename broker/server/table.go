@@ -19,7 +19,8 @@ type handler struct {
 	// and is a success. nil sends resp, a *refusal sends its code and remark,
 	// errLater sends nothing yet, any other error sends code 1 with its text.
 	// req and its Body belong to the connection and are valid until serve
-	// returns; the strings of its fields may be kept.
+	// returns; the strings of its fields may be kept. A Body of resp is not
+	// copied from 4 KiB on, so it must not change any more.
 	serve func(s *Server, c *conn, req, resp *remoting.Command) error
 	// apart: serve may wait for somebody else, such as a disk or another
 	// client, so it runs in a goroutine of its own, with memory of its own.

@@ -184,18 +184,32 @@ func validTopic(name string) error {
 	return nil
 }
 
-// groupNameMost leaves room for the prefix of the retry topic, as in RocketMQ
-// 5, whose brokers take 120.
-const groupNameMost = 120
+// Longest names of groups in bytes: a consumer group leaves room for the
+// prefix of its retry topic, as in RocketMQ 5; clients make longer names of
+// producer groups, for traces, out of those of consumer groups.
+const (
+	groupNameMost    = 120
+	producerNameMost = 255
+)
 
 // validGroup refuses a name that is none, with the accepted form.
-func validGroup(name string) error {
-	err := driver.ValidGroup(name)
-	if err == nil && len(name) > groupNameMost {
-		err = fmt.Errorf("group name %.40q… has %d characters; at most %d are allowed", name, len(name), groupNameMost)
+func validGroup(name string) error { return validGroupName(name, groupNameMost) }
+
+// validProducer is validGroup for producer groups.
+func validProducer(name string) error { return validGroupName(name, producerNameMost) }
+
+func validGroupName(name string, most int) error {
+	if len(name) > most {
+		return refuse(remoting.ResInvalidParameter, "group name %.40q… has %d characters; at most %d are allowed", name, len(name), most)
 	}
-	if err != nil {
-		return refuse(remoting.ResInvalidParameter, "%v", err)
+	// The rule for characters is that of the driver, which takes shorter names.
+	for rest := name; ; {
+		head := rest[:min(len(rest), groupNameMost)]
+		if err := driver.ValidGroup(head); err != nil {
+			return refuse(remoting.ResInvalidParameter, "%v", err)
+		}
+		if rest = rest[len(head):]; rest == "" {
+			return nil
+		}
 	}
-	return nil
 }
