@@ -176,8 +176,9 @@ func slowKit(t testing.TB, d time.Duration) *kit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.Close(context.Background()) })
-	return &kit{TB: t, fs: m, b: b, conn: b.Connect("main")}
+	k := &kit{TB: t, fs: m, b: b, conn: b.Connect("main")}
+	t.Cleanup(func() { _ = k.b.Close(context.Background()) })
+	return k
 }
 
 // What a Store says of itself.
