@@ -295,14 +295,14 @@ func (q Queue) unreadable(e segindex.Entry, b []byte, f *Found, err error) ([]by
 	if errors.Is(err, commitlog.ErrClosed) {
 		return b, 0, closedError(op)
 	}
+	if errors.Is(err, commitlog.ErrRange) && e.Pos < eng.log.Start() {
+		f.Next++ // retention was faster; the index may still know it
+		return b, 1, nil
+	}
 	eng.count.unread(err)
-	gone := errors.Is(err, commitlog.ErrRange) && f.Next < q.q.Min()
-	if gone || errors.Is(err, commitlog.ErrCorrupt) && eng.cfg.OnCorruption == Quarantine {
-		if !gone {
-			q.lost(f.Next)
-			f.Lost++
-		}
-		f.Next++
+	if errors.Is(err, commitlog.ErrCorrupt) && eng.cfg.OnCorruption == Quarantine {
+		q.lost(f.Next)
+		f.Lost, f.Next = f.Lost+1, f.Next+1
 		return b, 1, nil
 	}
 	eng.cfg.Logger.Error("a stored message cannot be read", slog.String("lane", q.q.lane), slog.Int64("offset", f.Next),
