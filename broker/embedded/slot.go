@@ -37,10 +37,10 @@ type slot struct {
 	owner  *lane
 	busy   bool // a goroutine hands it over
 	// abroad is the client elsewhere that has the lane, "" for none; see
-	// [Store.Join]. handed, if not nil, is closed once it has told its last
-	// position to the member in this process that is to have the lane.
-	abroad string
-	handed chan struct{}
+	// [Store.Join]. handed, if not nil, is closed once giver, which had it
+	// before, has told its last position; then target gets the lane.
+	abroad, giver string
+	handed        chan struct{}
 
 	mu     sync.Mutex
 	filter driver.Filter
@@ -51,6 +51,7 @@ type slot struct {
 	lane   *lane       // the one that may settle, nil for none
 	dirty  bool        // the window differs from what is stored
 	known  bool        // the group has a position here
+	gone   bool        // the group or the topic was deleted, nothing is stored any more
 	reads  *topicQueue // whose watcher it is
 	buf    []segindex.Entry
 }
@@ -74,11 +75,17 @@ func newSlot(e *engine, sub *subscription, client string, n int) *slot {
 
 // load makes the window of what is stored.
 func (s *slot) load(ordered bool) {
-	p, ok := s.e.st.position(s.key(), s.queue)
-	if end := s.max(); p.Next > end {
+	p, ok := s.e.st.within(s.key(), s.queue, s.max())
+	s.win, s.known = window.New(ordered, p.Next, p.Unsettled), ok
+}
+
+// within answers the stored position of a lane whose queue ends at end.
+func (s *state) within(k progressKey, queue int, end int64) (record.LanePosition, bool) {
+	p, ok := s.position(k, queue)
+	if p.Next > end {
 		p = record.LanePosition{Next: end}
 	}
-	s.win, s.known = window.New(ordered, p.Next, p.Unsettled), ok
+	return p, ok
 }
 
 // key names the positions of the slot in the state.
@@ -164,10 +171,18 @@ func (s *slot) detach(l *lane) {
 // changed notes that the window moved. mu is held.
 func (s *slot) changed() {
 	s.signal()
-	if !s.dirty {
+	if !s.dirty && !s.gone {
 		s.dirty = true
 		s.e.flush.later(s)
 	}
+}
+
+// forget takes the slot out of use for good.
+func (s *slot) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone, s.dirty = true, false
+	s.follow(nil)
 }
 
 // signal wakes the Fetch that waits, or the next one that would.
@@ -200,6 +215,9 @@ func (s *slot) snapshot() (p record.LanePosition, changed bool) {
 func (s *slot) touch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
 	s.dirty = true
 	s.e.flush.later(s)
 }
