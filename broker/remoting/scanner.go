@@ -36,13 +36,20 @@ func textOf(b []byte) string {
 	if utf8.Valid(b) {
 		return string(b)
 	}
-	out := make([]byte, 0, len(b)+len(b)/2)
+	size := 0
+	for rest := b; len(rest) > 0; {
+		r, n := utf8.DecodeRune(rest)
+		size += utf8.RuneLen(r)
+		rest = rest[n:]
+	}
+	var out strings.Builder
+	out.Grow(size)
 	for len(b) > 0 {
 		r, n := utf8.DecodeRune(b)
-		out = utf8.AppendRune(out, r)
+		out.WriteRune(r)
 		b = b[n:]
 	}
-	return string(out)
+	return out.String()
 }
 
 // validText is textOf for what is a string already.
@@ -202,6 +209,7 @@ func (s *scanner) escaped(plain int) string {
 	if s.room.Cap()-s.room.Len() < len(s.s)-s.i {
 		s.room = strings.Builder{}
 		s.room.Grow(len(s.s) - s.i)
+		s.left -= len(s.s) - s.i
 	}
 	start := s.room.Len()
 	j := s.i + 1
