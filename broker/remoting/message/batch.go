@@ -58,3 +58,28 @@ func DecodeBatch(b []byte, limit int) ([]BatchElement, error) {
 	}
 	return out, nil
 }
+
+// IsInnerBatch reports whether the body of s is a batch that clients take
+// apart.
+func (s *Stored) IsInnerBatch() bool {
+	const both = SysNeedUnwrap | SysInnerBatch
+	return s.SysFlag&both == both
+}
+
+// Unwrap takes an inner batch apart, into at most limit messages; a limit
+// below 1 is none. Element i has the queue offset of s plus i, and its own flag,
+// body and properties; all else is that of s, the system flag included, so what
+// comes out is not to be unwrapped again. Bodies are parts of that of s.
+func (s *Stored) Unwrap(limit int) ([]Stored, error) {
+	elements, err := DecodeBatch(s.Body, limit)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap message at offset %d of topic %s: %w", s.QueueOffset, s.Topic, err)
+	}
+	out := make([]Stored, len(elements))
+	for i, e := range elements {
+		out[i] = *s
+		out[i].QueueOffset += int64(i)
+		out[i].Flag, out[i].Body, out[i].Properties = e.Flag, e.Body, e.Properties
+	}
+	return out, nil
+}

@@ -124,4 +124,9 @@ const (
 	// 0 and 3 zlib, 1 LZ4, 2 zstd.
 	SysCompressionShift = 8
 	SysCompressionMask  = 0x7
+	// SysLZ4, SysZSTD and SysZLIB are the types in their place, beside
+	// [SysCompressed]. Old clients write zlib without its type.
+	SysLZ4  int32 = 1 << SysCompressionShift
+	SysZSTD int32 = 2 << SysCompressionShift
+	SysZLIB int32 = 3 << SysCompressionShift
 )
