@@ -17,9 +17,10 @@ const bodyDepth = 32
 func decodeBody[X any](what string, b []byte, read func(*scanner, *X)) (X, error) {
 	var x, none X
 	s := scanner{s: textOf(b), depth: bodyDepth}
-	// What the lists may take besides the text: legitimate bodies need half
-	// of it, and a body of a million empty objects gets no further.
-	s.left = 32<<10 + 7*len(b) - len(s.s)
+	// What the lists may take besides the text. The shortest elements of the
+	// protocol take four times their length; a body of a million empty objects
+	// gets no further than this.
+	s.left = 32<<10 + 6*len(b) - len(s.s)
 	read(&s, &x)
 	s.end()
 	if s.err != nil {
@@ -28,31 +29,65 @@ func decodeBody[X any](what string, b []byte, read func(*scanner, *X)) (X, error
 	return x, nil
 }
 
-// appendTo appends v to the list unless it takes more memory than a body of
-// this length may.
+// appendTo appends v, the element that was just read, to the list, unless that
+// takes more memory than a body of this length may. The first append looks ahead
+// how many will follow: lists fit, and a legitimate one passes whose elements
+// are as short as they can be.
 func appendTo[X any](s *scanner, list *[]X, v X) {
 	if s.err != nil {
 		return
 	}
-	if len(*list) == cap(*list) {
-		more := max(1, cap(*list))
-		s.left -= (cap(*list) + more) * int(reflect.TypeFor[X]().Size())
+	if n := cap(*list); len(*list) == n {
+		more := n
+		if n == 0 {
+			more = 1 + s.follow()
+		}
+		s.left -= (n + more) * int(reflect.TypeFor[X]().Size())
 		if s.left < 0 {
 			s.fail("too many elements for the length of the body")
 			return
 		}
-		*list = slices.Grow(*list, more)
+		room := make([]X, n, n+more)
+		copy(room, *list)
+		*list = room
 	}
 	*list = append(*list, v)
+}
+
+// follow counts the elements behind the one that was just read, and stays
+// where it is.
+func (s *scanner) follow() int {
+	i, depth, fresh := s.i, s.depth, s.fresh
+	n := 0
+	for s.peek() == ',' {
+		s.i++
+		if c := s.peek(); c == ']' || c == '}' {
+			break
+		}
+		s.skip()
+		if s.peek() == ':' {
+			s.i++
+			s.skip()
+		}
+		n++
+	}
+	s.i, s.depth, s.fresh, s.err = i, depth, fresh, nil // an error is found again
+	return n
 }
 
 // list reads an array of objects.
 func list[X any](s *scanner, read func(*scanner, *X)) []X {
 	var out []X
+	var x *X
 	for range s.elements() {
-		var x X
-		read(s, &x)
-		appendTo(s, &out, x)
+		if x == nil {
+			x = new(X)
+			s.left -= int(reflect.TypeFor[X]().Size())
+		} else {
+			*x = *new(X)
+		}
+		read(s, x)
+		appendTo(s, &out, *x)
 	}
 	return out
 }

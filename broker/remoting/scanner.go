@@ -223,12 +223,13 @@ func (s *scanner) escaped(plain int) string {
 			s.i = j + 1
 			return s.room.String()[start:]
 		}
-		n := s.escape(s.s[j:])
+		r, n := escape(s.s[j:])
 		if n == 0 {
 			s.i = j
 			s.fail("bad escape")
 			return ""
 		}
+		s.room.WriteRune(r)
 		j += n
 		plain = strings.IndexAny(s.s[j:], `"\`)
 	}
@@ -236,43 +237,39 @@ func (s *scanner) escaped(plain int) string {
 	return ""
 }
 
-// escape writes what the escape at the beginning of e stands for and answers
-// its length, 0 if it is none.
-func (s *scanner) escape(e string) int {
+// escape answers what the escape at the beginning of e stands for and its
+// length, 0 if it is none. Half a surrogate pair stands for U+FFFD.
+func escape(e string) (rune, int) {
 	if len(e) < 2 {
-		return 0
+		return 0, 0
 	}
 	switch c := e[1]; c {
 	case '"', '\\', '/', '\'':
-		s.room.WriteByte(c)
+		return rune(c), 2
 	case 'b':
-		s.room.WriteByte('\b')
+		return '\b', 2
 	case 'f':
-		s.room.WriteByte('\f')
+		return '\f', 2
 	case 'n':
-		s.room.WriteByte('\n')
+		return '\n', 2
 	case 'r':
-		s.room.WriteByte('\r')
+		return '\r', 2
 	case 't':
-		s.room.WriteByte('\t')
+		return '\t', 2
 	case 'u':
 		r := hex4(e)
 		if r < 0 {
-			return 0
+			return 0, 0
 		}
 		if utf16.IsSurrogate(r) {
 			if pair := utf16.DecodeRune(r, hex4(e[6:])); pair != utf8.RuneError {
-				s.room.WriteRune(pair)
-				return 12
+				return pair, 12
 			}
 			r = utf8.RuneError
 		}
-		s.room.WriteRune(r)
-		return 6
-	default:
-		return 0
+		return r, 6
 	}
-	return 2
+	return 0, 0
 }
 
 // hex4 is the unit of the escape \uXXXX at the beginning of e, -1 if it is none.
@@ -429,9 +426,31 @@ func (s *scanner) skip() {
 		for ok := s.enter('['); ok && s.more(']'); {
 			s.skip()
 		}
+	case '"':
+		s.skipQuoted()
 	default:
 		s.scalar()
 	}
+}
+
+// skipQuoted is quoted without its memory.
+func (s *scanner) skipQuoted() {
+	for j := s.i + 1; j < len(s.s); j++ {
+		switch s.s[j] {
+		case '"':
+			s.i = j + 1
+			return
+		case '\\':
+			_, n := escape(s.s[j:])
+			if n == 0 {
+				s.i = j
+				s.fail("bad escape")
+				return
+			}
+			j += n - 1
+		}
+	}
+	s.fail("text without an end")
 }
 
 // raw reads a value of any kind and answers its text.

@@ -1,0 +1,358 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// ErrClosed is what calls end with after Close.
+var ErrClosed = errors.New("connection closed")
+
+// Options of a connection. The zero value is usable.
+type Options struct {
+	// TLS turns TLS on. A server name that is missing is taken from the
+	// address. Defaults to a plain connection.
+	TLS *tls.Config
+	// Dial makes the plain connection. Defaults to that of a [net.Dialer].
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// AccessKey and SecretKey sign every request, and every answer to a request
+	// of the server is left unsigned, as Apache's clients do. Defaults to no
+	// signatures.
+	AccessKey, SecretKey string
+	// SHA256 signs in Sluice's own scheme, which other servers do not know.
+	// Defaults to the HMAC-SHA1 of Apache's clients.
+	SHA256 bool
+	// Handler answers requests of the server; it owns the command. It may
+	// call and send on the connection but must not close it. Its answer needs
+	// no more than a code, fields and a body, is dropped for one-way requests,
+	// and nil stands for a code that is not supported, as no handler does.
+	Handler func(*remoting.Command) *remoting.Command
+	// Limits of what is read. Defaults to those of package remoting.
+	Limits remoting.Limits
+	// Logger gets what has no caller to tell. Defaults to none.
+	Logger *slog.Logger
+}
+
+// Error says which request failed and whether it may have been done.
+type Error struct {
+	// Op is the name of the request code, or what else was tried.
+	Op string
+	// Addr is the address of the server.
+	Addr string
+	// MaybeDone is false only if the server cannot have seen the request.
+	MaybeDone bool
+	// Err is the cause: that of the context, [ErrClosed], or what the
+	// connection answered.
+	Err error
+}
+
+func (e *Error) Error() string {
+	done := "not done"
+	if e.MaybeDone {
+		done = "perhaps done"
+	}
+	return fmt.Sprintf("%s at %s: %s: %v", e.Op, e.Addr, done, e.Err)
+}
+
+// Unwrap answers Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+const (
+	// maxQueued is how many bytes may wait to be written before a sender waits.
+	maxQueued = 8 << 20
+	// keepBuffer is the largest buffer that is used again.
+	keepBuffer = 1 << 20
+	// maxRequests is how many requests of the server may wait for the handler:
+	// a rebalance of a client with many groups brings one for each.
+	maxRequests = 256
+)
+
+// Conn is one connection. It is made by [Dial] or [New].
+type Conn struct {
+	conn net.Conn
+	o    Options
+	log  *slog.Logger
+	wg   sync.WaitGroup
+
+	requests chan *remoting.Command // of the server
+	wake     chan struct{}          // there is something to write
+	done     chan struct{}          // closed when the connection is lost
+
+	mu      sync.Mutex
+	err     error // why it was lost; set before done is closed
+	opaque  int32
+	pending map[int32]*call
+	next    *batch        // what is not being written yet
+	spare   []byte        // memory for the batch after it
+	started int64         // number of the last batch of which a byte may be out
+	space   chan struct{} // closed when a full batch is taken; nil if nobody waits
+}
+
+// batch is what is written at once.
+type batch struct {
+	number int64
+	buf    []byte
+	done   chan struct{} // closed when it is written; nil if nobody waits
+	err    error         // set before done is closed
+}
+
+type call struct {
+	batch  int64
+	answer chan *remoting.Command // has room for the one answer
+}
+
+// Dial connects to a server; ctx bounds that and nothing later.
+func Dial(ctx context.Context, network, addr string, o Options) (*Conn, error) {
+	dial := o.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	conn, err := dial(ctx, network, addr)
+	if err != nil {
+		return nil, &Error{Op: "dial", Addr: addr, Err: err}
+	}
+	if o.TLS != nil {
+		secure := tls.Client(conn, serverName(o.TLS, addr))
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = conn.Close() // the handshake's error says more
+			return nil, &Error{Op: "dial", Addr: addr, Err: err}
+		}
+		conn = secure
+	}
+	return New(conn, o), nil
+}
+
+func serverName(c *tls.Config, addr string) *tls.Config {
+	if c.ServerName != "" || c.InsecureSkipVerify {
+		return c
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	c = c.Clone()
+	c.ServerName = host
+	return c
+}
+
+// New is [Dial] for a connection that is there, TLS and all; it owns conn.
+func New(conn net.Conn, o Options) *Conn {
+	c := &Conn{
+		conn: conn, o: o, log: o.Logger,
+		requests: make(chan *remoting.Command, maxRequests),
+		wake:     make(chan struct{}, 1),
+		done:     make(chan struct{}),
+		pending:  map[int32]*call{},
+		next:     &batch{number: 1},
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.wg.Go(c.read)
+	c.wg.Go(c.write)
+	if o.Handler != nil {
+		c.wg.Go(c.handle)
+	}
+	return c
+}
+
+// Addr is the address of the server.
+func (c *Conn) Addr() net.Addr { return c.conn.RemoteAddr() }
+
+// LocalAddr is the address of this end.
+func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// Done is closed when the connection is lost or closed.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err says why the connection is lost; nil while it is not.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Close ends the connection, fails what is in flight with [ErrClosed] and waits
+// for the handler and the goroutines. It may be called again.
+func (c *Conn) Close() error {
+	c.fail(ErrClosed)
+	c.wg.Wait()
+	return nil
+}
+
+// fail loses the connection because of err; only the first cause counts.
+func (c *Conn) fail(err error) {
+	c.mu.Lock()
+	first := c.err == nil
+	if first {
+		c.err = err
+	}
+	c.mu.Unlock()
+	if first {
+		close(c.done)
+		_ = c.conn.Close() // nothing is to be saved any more
+	}
+}
+
+// Call sends req and waits for its answer, whatever its code; the answer owns
+// its memory. Req is as the caller made it: opaque, signature, and language and
+// version if it has no version, are those of the connection. Its body is copied
+// before Call returns. The error is an [*Error].
+func (c *Conn) Call(ctx context.Context, req *remoting.Command) (*remoting.Command, error) {
+	k := &call{answer: make(chan *remoting.Command, 1)}
+	out := c.prepare(req)
+	out.Flag = 0
+	if _, err := c.enqueue(ctx, out, k, false); err != nil {
+		return nil, err
+	}
+	select {
+	case answer := <-k.answer:
+		return answer, nil
+	case <-ctx.Done():
+		c.forget(out.Opaque, k)
+		return nil, c.failure(req.Code, true, context.Cause(ctx))
+	case <-c.done:
+	}
+	select { // an answer that came before the end counts
+	case answer := <-k.answer:
+		return answer, nil
+	default:
+	}
+	c.mu.Lock()
+	err, maybe := c.err, k.batch <= c.started
+	c.mu.Unlock()
+	return nil, c.failure(req.Code, maybe, err)
+}
+
+// OneWay sends req, which is not answered, and waits until it is handed to the
+// operating system. The error is an [*Error].
+func (c *Conn) OneWay(ctx context.Context, req *remoting.Command) error {
+	out := c.prepare(req)
+	out.Flag = remoting.FlagOneWay
+	b, err := c.enqueue(ctx, out, nil, true)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-b.done:
+		if b.err != nil {
+			return c.failure(req.Code, true, b.err)
+		}
+		return nil
+	case <-ctx.Done():
+		return c.failure(req.Code, true, context.Cause(ctx))
+	case <-c.done:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failure(req.Code, b.number <= c.started, c.err)
+}
+
+func (c *Conn) failure(code int, maybe bool, err error) *Error {
+	return &Error{Op: remoting.RequestName(code), Addr: c.conn.RemoteAddr().String(), MaybeDone: maybe, Err: err}
+}
+
+// prepare answers req as it goes out, but for its opaque. Signatures do not
+// cover the opaque.
+func (c *Conn) prepare(req *remoting.Command) *remoting.Command {
+	out := *req
+	if out.Version == 0 {
+		out.Language, out.Version = remoting.LanguageGo, remoting.Version
+	}
+	if c.o.AccessKey == "" {
+		return &out
+	}
+	out.Fields = append(make(remoting.Fields, 0, len(req.Fields)+4), req.Fields...)
+	if c.o.SHA256 {
+		remoting.SignCommandSHA256(c.o.AccessKey, c.o.SecretKey, &out, time.Now())
+	} else {
+		remoting.SignCommand(c.o.AccessKey, c.o.SecretKey, &out)
+	}
+	return &out
+}
+
+// enqueue puts a request behind what waits to be written and, unless k is nil,
+// makes k the one that gets its answer. With wait the batch has a done channel.
+func (c *Conn) enqueue(ctx context.Context, out *remoting.Command, k *call, wait bool) (*batch, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, c.failure(out.Code, false, context.Cause(ctx))
+	}
+	for {
+		b, full, err := c.tryEnqueue(out, k, wait)
+		if err != nil {
+			return nil, c.failure(out.Code, false, err)
+		}
+		if full == nil {
+			return b, nil
+		}
+		select {
+		case <-full:
+		case <-c.done:
+		case <-ctx.Done():
+			return nil, c.failure(out.Code, false, context.Cause(ctx))
+		}
+	}
+}
+
+// tryEnqueue answers a channel to wait for if there is no space.
+func (c *Conn) tryEnqueue(out *remoting.Command, k *call, wait bool) (*batch, <-chan struct{}, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return nil, nil, c.err
+	}
+	b := c.next
+	if len(b.buf) > maxQueued {
+		if c.space == nil {
+			c.space = make(chan struct{})
+		}
+		return nil, c.space, nil
+	}
+	if !out.IsResponse() {
+		out.Opaque = c.nextOpaque()
+	}
+	buf, err := remoting.AppendFrame(b.buf, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	b.buf = buf
+	if wait && b.done == nil {
+		b.done = make(chan struct{})
+	}
+	if k != nil {
+		k.batch = b.number
+		c.pending[out.Opaque] = k
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	return b, nil, nil
+}
+
+// nextOpaque answers a number that no pending call has. mu is held.
+func (c *Conn) nextOpaque() int32 {
+	for {
+		c.opaque++ // wraps around like everybody's
+		if c.pending[c.opaque] == nil {
+			return c.opaque
+		}
+	}
+}
+
+// forget gives up the call k; an answer that comes later is dropped.
+func (c *Conn) forget(opaque int32, k *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending[opaque] == k {
+		delete(c.pending, opaque)
+	}
+}
