@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -36,8 +35,11 @@ type conn struct {
 	proven   atomic.Bool // an acceptable request came
 	member   atomic.Bool // the registry knows it
 	draining atomic.Bool // no further requests are read
-	later    atomic.Int64
-	held     atomic.Int64
+	// unregistered: the registry takes no more of it. It is the registry's.
+	unregistered bool
+	who          *account // of the request that is being served; of the reading goroutine
+	later        atomic.Int64
+	held         atomic.Int64
 
 	callsMu sync.Mutex
 	calls   map[int32]chan *remoting.Command // requests to the client, by opaque
@@ -75,6 +77,7 @@ func (c *conn) run() {
 	if c.draining.Load() {
 		c.drain()
 		err = errShutdown
+		_ = c.nc.Close() // with TLS it says goodbye, now that everything was sent
 	}
 	c.end(err)
 	c.srv.drop(c)
@@ -131,8 +134,8 @@ func (c *conn) read() error {
 	limits := c.srv.frameLimits()
 	for {
 		ready := c.frames.Ready()
-		if !ready || c.out.waiting() >= piece {
-			if err := c.out.flush(1); err != nil {
+		if !ready || c.out.waiting() > piece {
+			if err := c.flush(); err != nil {
 				return err
 			}
 		}
@@ -161,6 +164,17 @@ func (c *conn) read() error {
 	}
 }
 
+// flush sends what is there from the reading goroutine. More than a piece, which
+// may not fit into the buffers of the socket, is left to the writing one, so
+// that requests are read on meanwhile.
+func (c *conn) flush() error {
+	if c.out.waiting() > piece {
+		c.out.wake()
+		return nil
+	}
+	return c.out.flush(1)
+}
+
 // wait keeps the next request unread while the peer takes too little of what
 // is sent to it, or too many of its requests are unanswered.
 func (c *conn) wait() error {
@@ -172,8 +186,7 @@ func (c *conn) wait() error {
 // drain waits until every accepted request is answered and every answer sent,
 // or the connection ends.
 func (c *conn) drain() {
-	err := c.out.flush(1)
-	if err == nil && c.out.to != nil {
+	if c.out.to != nil {
 		_ = c.until(func() bool { return c.later.Load()+c.held.Load() <= 0 && c.out.waiting() == 0 })
 	}
 }
@@ -183,7 +196,7 @@ func (c *conn) until(good func() bool) error {
 	if good() {
 		return nil
 	}
-	if err := c.out.flush(1); err != nil {
+	if err := c.flush(); err != nil {
 		return err
 	}
 	c.out.starved.Store(true)
@@ -219,9 +232,6 @@ func (c *conn) end(cause error) {
 		c.why = cause
 		close(c.done)
 		c.out.close(cause)
-		if c.draining.Load() && errors.Is(cause, errShutdown) {
-			_ = c.nc.Close() // says goodbye in TLS; everything was sent
-		}
 		_ = c.raw.Close()
 	})
 }
@@ -342,9 +352,6 @@ func (s *Server) serve(c *conn, req, resp *remoting.Command) {
 		c.finish(resp, err)
 		return
 	}
-	if !c.proven.Load() {
-		s.prove(c)
-	}
 	if h.apart {
 		s.apart(h, c, clone(req), clone(resp))
 		return
@@ -408,6 +415,3 @@ func (s *Server) handle(h *handler, c *conn, req, resp *remoting.Command) (err e
 	}()
 	return h.serve(s, c, req, resp)
 }
-
-// context is the life of the server; it ends when Close has waited long enough.
-func (c *conn) context() context.Context { return c.srv.root }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -24,6 +25,12 @@ type Server struct {
 	cfg       Config
 	log       *slog.Logger
 	broker    *embedded.Broker
+	store     *embedded.Store // set by open, like topics and groups
+	topics    *topics
+	groups    *groupConfigs
+	clients   *registry
+	names     nameServer
+	acl       atomic.Pointer[ACL]
 	listener  net.Listener
 	advertise string
 	tls       *tls.Config
@@ -31,6 +38,9 @@ type Server struct {
 	table     *lookup
 	aparts    chan struct{} // one for each handler that runs apart
 	counters  counters
+
+	noncesMu sync.Mutex
+	nonces   map[string]*nonces // by access key
 
 	root   context.Context //nolint:containedctx // a service's own root: handlers outlive the requests that started them
 	cancel context.CancelFunc
@@ -77,16 +87,24 @@ type counters struct {
 // before. The error is an [*ExposedError] when the address asks for more
 // safety than cfg has.
 func Open(b *embedded.Broker, cfg Config) (*Server, error) {
-	cfg = cfg.withDefaults()
-	if err := cfg.validate(); err != nil {
-		return nil, fmt.Errorf("configure server: %w", err)
+	s, err := prepareServer(b, cfg)
+	if err != nil {
+		return nil, err
 	}
-	s := newServer(b, cfg)
 	if err := s.open(); err != nil {
 		s.cancel()
 		return nil, err
 	}
 	return s, nil
+}
+
+// prepareServer makes a server of a configuration that is checked.
+func prepareServer(b *embedded.Broker, cfg Config) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("configure server: %w", err)
+	}
+	return newServer(b, cfg), nil
 }
 
 // newServer makes a server that does not listen yet.
@@ -95,7 +113,11 @@ func newServer(b *embedded.Broker, cfg Config) *Server {
 		cfg: cfg, log: cfg.Logger, broker: b, clock: newClock(), table: newLookup(handlers()),
 		aparts: make(chan struct{}, cfg.Limits.Apart), wake: make(chan struct{}, 1),
 		conns: map[*conn]struct{}{}, perAddr: map[netip.Addr]int{},
-		closing: make(chan struct{}), closed: make(chan struct{}),
+		nonces: map[string]*nonces{}, closing: make(chan struct{}), closed: make(chan struct{}),
+	}
+	s.clients = newRegistry(s.clock, cfg.Limits)
+	if cfg.ACL != nil {
+		s.acl.Store(cfg.ACL)
 	}
 	s.root, s.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // a root that owns a lifecycle
 	if cfg.TLS != nil {
@@ -105,20 +127,63 @@ func newServer(b *embedded.Broker, cfg Config) *Server {
 	return s
 }
 
-// open listens and starts to accept.
+// open opens the store, listens and starts to accept.
 func (s *Server) open() error {
+	store, err := s.broker.Store(s.root)
+	if err != nil {
+		return fmt.Errorf("open server: %w", err)
+	}
 	l, err := s.listen()
 	if err != nil {
 		return err
 	}
 	s.listener = l
-	s.advertise = s.cfg.Advertise
-	if s.advertise == "" {
-		s.advertise = l.Addr().String()
+	s.advertise = cmp.Or(s.cfg.Advertise, l.Addr().String())
+	if err := s.wire(store); err != nil {
+		_ = l.Close()
+		return err
 	}
 	s.wg.Go(s.accept)
 	s.wg.Go(s.tick)
 	return nil
+}
+
+// wire puts the parts together that need the store.
+func (s *Server) wire(store *embedded.Store) error {
+	host, err := net.ResolveTCPAddr("tcp", s.advertise) // message ids hold an address, not a name
+	if err != nil {
+		return fmt.Errorf("find the address of Config.Advertise %s: %w", s.advertise, err)
+	}
+	at := host.AddrPort()
+	if err := store.SetHost(netip.AddrPortFrom(at.Addr().Unmap(), at.Port())); err != nil {
+		return fmt.Errorf("open server: %w", err)
+	}
+	s.store, s.topics, s.groups = store, newTopics(store, s.cfg), newGroupConfigs(store)
+	// In-process members and clients divide the queues among them.
+	s.clients.joined, s.clients.left = store.Join, store.Leave
+	store.OnMembers(s.notifyGroup)
+	s.closers = append(s.closers, func() { store.OnMembers(nil) })
+	s.leavers = append(s.leavers, s.unregister)
+	s.tickers = append(s.tickers, s.expire)
+	return nil
+}
+
+// unregister takes a connection that has ended out of its groups.
+func (s *Server) unregister(c *conn) {
+	if !c.member.Load() {
+		return
+	}
+	for _, group := range s.clients.gone(c) {
+		s.notifyGroup(group)
+	}
+}
+
+// expire takes out clients whose heartbeats have stopped. Unlike with RocketMQ
+// the others hear of it at once.
+func (s *Server) expire() {
+	for _, group := range s.clients.expire(s.cfg.Limits.ClientExpiry) {
+		s.notifyGroup(group)
+	}
 }
 
 // listen takes the port, unless that would expose it.
@@ -152,8 +217,14 @@ func (s *Server) listen() (net.Listener, error) {
 	return l, nil
 }
 
-// Addr is the address that is listened on.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+// Addr is the address that is listened on; nil before the start of a server
+// that an application makes.
+func (s *Server) Addr() net.Addr {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
 
 // Stats counts.
 func (s *Server) Stats() Stats {
@@ -214,9 +285,8 @@ func (s *Server) admit(nc net.Conn) {
 	case s.perAddr[c.addr] >= s.cfg.Limits.PerAddress:
 		refused = errTooManyHere
 	case len(s.unproven) >= s.cfg.Limits.Unproven || len(s.conns) >= s.cfg.Limits.Connections:
-		// The oldest has had its time; a healthy client needs little of it.
-		victim = s.unproven[0]
-		s.unproven = slices.Delete(s.unproven, 0, 1)
+		victim = s.victim()
+		s.forget(victim)
 	}
 	if refused == nil {
 		s.conns[c] = struct{}{}
@@ -241,8 +311,26 @@ func (s *Server) admit(nc net.Conn) {
 	}
 }
 
+// victim is the unproven connection that makes room: the oldest one of the
+// address that has most of them. It has had its time, of which a healthy client
+// needs little. The caller holds mu, and there is one.
+func (s *Server) victim() *conn {
+	count := map[netip.Addr]int{}
+	victim := s.unproven[0]
+	for _, c := range s.unproven {
+		if count[c.addr]++; count[c.addr] > count[victim.addr] {
+			victim = c
+		}
+	}
+	i := slices.IndexFunc(s.unproven, func(c *conn) bool { return c.addr == victim.addr })
+	return s.unproven[i]
+}
+
 // prove notes that an acceptable request came.
 func (s *Server) prove(c *conn) {
+	if c.proven.Load() {
+		return
+	}
 	c.proven.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -359,6 +447,10 @@ func (s *Server) Close(ctx context.Context) error {
 
 func (s *Server) close(ctx context.Context) error {
 	close(s.closing)
+	defer s.cancel()
+	if s.listener == nil {
+		return nil // it was never opened
+	}
 	err := s.listener.Close()
 	if errors.Is(err, net.ErrClosed) {
 		err = nil
@@ -383,7 +475,6 @@ func (s *Server) close(ctx context.Context) error {
 		}
 	}
 	waiter.Wait()
-	s.cancel()
 	return err
 }
 

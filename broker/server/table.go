@@ -22,7 +22,8 @@ type handler struct {
 	// and is a success. nil sends resp, a *refusal sends its code and remark,
 	// errLater sends nothing yet, any other error sends code 1 with its text.
 	// req and its Body belong to the connection and are valid until serve
-	// returns; the strings of its fields may be kept.
+	// returns; the strings of its fields may be kept. A Body of resp is not
+	// copied from 4 KiB on, so it must not change any more.
 	serve func(s *Server, c *conn, req, resp *remoting.Command) error
 	// apart: serve may wait for somebody else, such as a disk or another
 	// client, so it runs in a goroutine of its own, with memory of its own.
@@ -80,5 +81,28 @@ func (l *lookup) find(code int) *handler {
 
 // handlers is the table of everything that is served.
 func handlers() []handler {
-	return []handler{}
+	return append([]handler{
+		{code: remoting.ReqHeartbeat, serve: heartBeat, right: heartBeatRight(), apart: true},
+		{code: remoting.ReqUnregisterClient, serve: unregisterClient, right: needs(onGroup("consumerGroup"))},
+		{code: remoting.ReqGetConsumerListByGroup, serve: getConsumerList, right: needs(onGroup("consumerGroup"))},
+		{code: remoting.ReqCheckClientConfig, serve: checkClientConfig, right: checkClientRight()},
+
+		{code: remoting.ReqPutKVConfig, serve: putKVConfig, right: adminOnly()},
+		{code: remoting.ReqGetKVConfig, serve: getKVConfig, right: anyAccount()},
+		{code: remoting.ReqDeleteKVConfig, serve: deleteKVConfig, right: adminOnly()},
+		{code: remoting.ReqGetRoute, serve: getRoute, right: needs(seesTopic("topic"))},
+		{code: remoting.ReqGetClusterInfo, serve: getClusterInfo, right: anyAccount()},
+		{code: remoting.ReqWipeWritePerm, serve: wipeWritePerm, right: adminOnly()},
+		{code: remoting.ReqGetAllTopicList, serve: getAllTopicList, right: anyAccount()},
+		{code: remoting.ReqDeleteTopicInNameServer, serve: deleteTopicInNameServer, right: adminOnly()},
+		{code: remoting.ReqGetKVList, serve: getKVList, right: anyAccount()},
+		{code: remoting.ReqGetTopicsByCluster, serve: getTopicsByCluster, right: anyAccount()},
+		{code: remoting.ReqGetSystemTopicListFromNameServer, serve: getSystemTopics, right: anyAccount()},
+		{code: remoting.ReqGetSystemTopicListFromBroker, serve: getBrokerSystemTopics, right: anyAccount()},
+		{code: remoting.ReqGetUnitTopicList, serve: getUnitTopics, right: anyAccount()},
+		{code: remoting.ReqGetHasUnitSubTopicList, serve: getUnitSubTopics, right: anyAccount()},
+		{code: remoting.ReqGetHasUnitSubNoUnitTopicList, serve: getUnitSubUnunitTopics, right: anyAccount()},
+		{code: remoting.ReqGetNameServerConfig, serve: getNamesrvConfig, right: anyAccount()},
+		{code: remoting.ReqAddWritePerm, serve: addWritePerm, right: adminOnly()},
+	}, refused()...)
 }
