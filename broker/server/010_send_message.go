@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -37,6 +36,9 @@ func handleSend(s *Server, c *conn, req, resp *remoting.Command) error {
 	}
 	return s.sendOne(c, &h, t, req, resp)
 }
+
+// multiTag is the filter type of topics whose messages may carry several tags.
+const multiTag = "MULTI_TAG"
 
 // protected reports whether clients may not send to a topic.
 func protected(topic string) bool {
@@ -96,9 +98,9 @@ func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, r
 	w := &sent{topic: h.Topic, bytes: len(req.Body), id: f.id}
 	p := embedded.Put{
 		Topic: h.Topic, Queue: s.writeQueue(&t, int(h.QueueID)), Flag: h.Flag, SysFlag: h.SysFlag &^ (message.SysNeedUnwrap | message.SysInnerBatch),
-		BornMs: h.BornTimestamp, BornHost: c.born(), Reconsumed: h.ReconsumeTimes, Body: req.Body,
+		BornMs: h.BornTimestamp, BornHost: c.born, Reconsumed: h.ReconsumeTimes, Body: req.Body,
 	}
-	if t.FilterType == remoting.FilterMultiTag {
+	if t.FilterType == multiTag {
 		p.SysFlag |= message.SysMultiTags
 	}
 	if group, ok := strings.CutPrefix(h.Topic, driver.RetryTopic("")); ok {
@@ -158,7 +160,7 @@ func (s *Server) half(p *embedded.Put, h *remoting.SendMessage, f *facts) error 
 
 // properties puts together what is stored: what the client sent, what the
 // broker says of itself, and where a message goes that waits elsewhere.
-func (s *Server) properties(p *embedded.Put, sent string, f *facts, w *sent) error {
+func (s *Server) properties(p *embedded.Put, given string, f *facts, w *sent) error {
 	delayed := f.level > 0 || f.timer
 	if f.level > 0 {
 		p.DueMs = s.store.NowMs() + s.levelMs(f.level)
@@ -169,9 +171,9 @@ func (s *Server) properties(p *embedded.Put, sent string, f *facts, w *sent) err
 	}
 	switch {
 	case delayed, f.foreign:
-		p.Properties = edit(sent, func(name string) bool { return name == message.PopCK || delayName(name) })
+		p.Properties = edit(given, func(name string) bool { return name == message.PopCK || delayName(name) })
 	default:
-		p.Properties = []byte(sent)
+		p.Properties = []byte(given)
 		if f.open {
 			p.Properties = append(p.Properties, '\x02')
 		}
@@ -200,9 +202,6 @@ func (s *Server) properties(p *embedded.Put, sent string, f *facts, w *sent) err
 	}
 	return nil
 }
-
-// born is the address that messages of the connection were born at.
-func (c *conn) born() netip.AddrPort { return c.peer }
 
 // sent is a message that was sent.
 type sent struct {

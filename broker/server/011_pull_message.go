@@ -113,18 +113,20 @@ func (s *Server) wanted(h *remoting.PullMessage, g *groupConfig) (*subscription,
 		return nil, nil //nolint:nilnil // redeliveries are the group's, whatever they are
 	}
 	if h.SysFlag&remoting.PullSubscription != 0 {
-		sub, err := s.expressions.get(h.Subscription, h.ExpressionType)
+		sub, err := s.exprs.get(h.Subscription, h.ExpressionType)
 		if err != nil {
 			return nil, refuse(remoting.ResSubscriptionParseFailed, "parse the consumer's subscription failed: %v", err)
 		}
 		return sub, nil
 	}
-	sub, model, ok := s.registry.subscription(h.Group, h.Topic)
+	sub, model, ok := s.clients.subscription(h.Group, h.Topic)
 	switch {
 	case !ok || sub == nil:
 		return nil, refuse(remoting.ResSubscriptionNotExist, "the consumer's subscription not exist, group %s topic %s", h.Group, h.Topic)
-	case model == broadcasting && !g.Broadcast:
+	case model == remoting.Broadcasting && !g.Broadcast:
 		return nil, forbidden(4, "the consumer group[%s] can not consume by broadcast way", h.Group)
+	case sub.bad != nil:
+		return nil, refuse(remoting.ResSubscriptionParseFailed, "parse the consumer's subscription failed: %v", sub.bad)
 	case sub.version < h.SubVersion:
 		return nil, refuse(remoting.ResSubscriptionNotLatest, "the consumer's subscription not latest, group %s topic %s", h.Group, h.Topic)
 	}

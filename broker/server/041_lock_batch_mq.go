@@ -19,7 +19,7 @@ func handleLockBatch(s *Server, _ *conn, req, resp *remoting.Command) error {
 		_, exists := s.store.Queue(k.topic, k.queue)
 		return exists && !s.store.Cursor(b.Group, k.topic, k.queue).Held()
 	})
-	resp.Body = remoting.LockResult{Queues: taken}.AppendTo(nil)
+	resp.Body = remoting.LockedQueues{Queues: taken}.AppendTo(nil)
 	return nil
 }
 
@@ -45,4 +45,28 @@ func (s *Server) lockBatch(req *remoting.Command) (remoting.LockBatch, error) {
 		return b, refuse(remoting.ResInvalidParameter, "%d queues in one request, at most %d are locked", len(b.Queues), lockMost)
 	}
 	return b, nil
+}
+
+// lockRight needs SUB on the group and on the topic of each queue.
+func lockRight() right {
+	return right{body: func(body []byte, need func(kind, string, perm) error) error {
+		b, err := remoting.DecodeLockBatch(body)
+		if err != nil {
+			return err
+		}
+		if err := need(groupKind, b.Group, sub); err != nil {
+			return err
+		}
+		last := ""
+		for _, q := range b.Queues {
+			if q.Topic == last {
+				continue
+			}
+			if err := need(topicKind, q.Topic, sub); err != nil {
+				return err
+			}
+			last = q.Topic
+		}
+		return nil
+	}}
 }

@@ -37,7 +37,7 @@ func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req,
 		p := &puts[i]
 		*p = embedded.Put{
 			Topic: h.Topic, Queue: queue, Flag: e.Flag, SysFlag: h.SysFlag &^ (message.SysNeedUnwrap | message.SysInnerBatch),
-			BornMs: h.BornTimestamp, BornHost: c.born(), Reconsumed: h.ReconsumeTimes, Body: e.Body,
+			BornMs: h.BornTimestamp, BornHost: c.born, Reconsumed: h.ReconsumeTimes, Body: e.Body,
 		}
 		if err := s.properties(p, e.Properties, &f, &sent{}); err != nil {
 			return err

@@ -35,14 +35,14 @@ func handleSendReply(s *Server, c *conn, req, resp *remoting.Command) error {
 	if to == "" {
 		return refuse(remoting.ResSystemError, "the reply has no property %s", message.ReplyToClient)
 	}
-	client, ok := s.registry.producer(to)
+	client, ok := s.clients.producer(to)
 	if !ok {
 		return refuse(remoting.ResSystemError, "push reply message fail, channel of <%s> not found.", to)
 	}
 	now := s.store.NowMs()
 	f := readFacts(h.Properties, now)
 	put := embedded.Put{
-		Topic: h.Topic, Queue: 0, Flag: h.Flag, SysFlag: h.SysFlag, BornMs: h.BornTimestamp, BornHost: c.born(), Body: req.Body,
+		Topic: h.Topic, Queue: 0, Flag: h.Flag, SysFlag: h.SysFlag, BornMs: h.BornTimestamp, BornHost: c.born, Body: req.Body,
 	}
 	f.level, f.timer = 0, false
 	if err := s.properties(&put, h.Properties, &f, &sent{}); err != nil {
@@ -57,7 +57,7 @@ func handleSendReply(s *Server, c *conn, req, resp *remoting.Command) error {
 // pushReply hands a reply to the requester and waits until it has accepted it.
 func (s *Server) pushReply(client, from *conn, h *remoting.SendMessage, body []byte, now int64) error {
 	push := remoting.Command{Code: remoting.ReqPushReply, Body: body}
-	x := remoting.PushReply{SendMessage: *h, BornHost: from.born().String(), StoreHost: s.host.String(), StoreTimestamp: now}
+	x := remoting.PushReply{SendMessage: *h, BornHost: from.born.String(), StoreHost: s.host.String(), StoreTimestamp: now}
 	x.Properties = message.SetProperty(h.Properties, message.PushReplyTime, strconv.FormatInt(now, 10))
 	x.AppendTo(&push.Fields)
 	ctx, cancel := context.WithTimeout(s.root, replyTimeout)

@@ -23,7 +23,8 @@ type conn struct {
 	nc     net.Conn // the socket, or TLS over it
 	remote string   // address for logs and registries
 	addr   netip.Addr
-	opened int64 // by the server's clock
+	born   netip.AddrPort // what messages from here name as their origin
+	opened int64          // by the server's clock
 
 	frames *remoting.Reader
 	src    *source
@@ -39,6 +40,7 @@ type conn struct {
 	unregistered bool
 	who          *account // of the request that is being served; of the reading goroutine
 	later        atomic.Int64
+	durables     durables
 	held         atomic.Int64
 
 	callsMu sync.Mutex
@@ -58,6 +60,7 @@ func newConn(s *Server, raw net.Conn) *conn {
 	c.remote = raw.RemoteAddr().String()
 	if ap, err := netip.ParseAddrPort(c.remote); err == nil {
 		c.addr = ap.Addr().Unmap()
+		c.born = netip.AddrPortFrom(c.addr, ap.Port())
 	}
 	c.src = &source{from: raw, clock: s.clock}
 	c.src.last.Store(c.opened)

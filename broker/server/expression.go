@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/remoting"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -48,7 +49,7 @@ const expressionsMost = 1024
 
 // get compiles an expression, or remembers it; nil selects everything.
 func (m *expressions) get(text, kind string) (*subscription, error) {
-	if kind == byTag && (text == "" || text == "*") {
+	if kind == remoting.ExpressionTag && (text == "" || text == "*") {
 		return nil, nil //nolint:nilnil // everything is no error
 	}
 	k := expressionKey{kind, text}
@@ -58,9 +59,8 @@ func (m *expressions) get(text, kind string) (*subscription, error) {
 	if ok {
 		return sub, nil
 	}
-	sub, err := newSubscription("", text, kind, nil, 0)
-	if err != nil {
-		return nil, err
+	if sub = newSubscription("", text, kind, nil, 0); sub.bad != nil {
+		return nil, sub.bad
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -53,6 +53,13 @@ func serveOn(t *testing.T, cfg Config, extra ...handler) *bundle {
 	return startServer(t, cfg, nil, extra)
 }
 
+// serveSynced starts a server whose store is on disk and syncs.
+func serveSynced(t *testing.T, cfg Config) *bundle {
+	t.Helper()
+	cfg.Listen = "127.0.0.1:0"
+	return startStore(t, t.TempDir(), cfg, nil, nil)
+}
+
 // servePipes does the same over pipes.
 func servePipes(t *testing.T, cfg Config, extra ...handler) *bundle {
 	t.Helper()
@@ -63,7 +70,12 @@ func servePipes(t *testing.T, cfg Config, extra ...handler) *bundle {
 
 func startServer(t *testing.T, cfg Config, p *pipes, extra []handler) *bundle {
 	t.Helper()
-	b, err := embedded.Open("", embedded.Config{})
+	return startStore(t, "", cfg, p, extra)
+}
+
+func startStore(t *testing.T, dir string, cfg Config, p *pipes, extra []handler) *bundle {
+	t.Helper()
+	b, err := embedded.Open(dir, embedded.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,8 @@ type client struct {
 	language remoting.Language
 	version  int
 	seen     int64 // the last heartbeat, by the server's clock
+	// unask, of a producer, ends the questions about half messages.
+	unask func()
 }
 
 // group is a consumer group with members on connections, as the newest
@@ -60,6 +62,9 @@ type registry struct {
 	// in which it happens, with mu held.
 	joined func(group, id string, topics []string)
 	left   func(group, id string)
+	// asked makes a connection one that is asked for the decisions of a
+	// producer group, until leave is called.
+	asked func(c *conn, group string) (leave func())
 
 	mu        sync.RWMutex
 	groups    map[string]*group
@@ -70,6 +75,7 @@ func newRegistry(clock *clock, l Limits) *registry {
 	return &registry{
 		clock: clock, groupsMost: l.Groups, topicsPerSubs: l.Subscriptions,
 		joined: func(string, string, []string) {}, left: func(string, string) {},
+		asked:  func(*conn, string) func() { return func() {} },
 		groups: map[string]*group{}, producers: map[string]map[*conn]*client{},
 	}
 }
@@ -188,6 +194,11 @@ func (r *registry) produce(who client, name string) error {
 		r.producers[name] = p
 	}
 	who.seen = r.clock.now()
+	if old := p[who.conn]; old != nil {
+		who.unask = old.unask
+	} else {
+		who.unask = r.asked(who.conn, name)
+	}
 	p[who.conn] = &who
 	return nil
 }
@@ -224,8 +235,12 @@ func (r *registry) retire(c *conn, name string) {
 
 func (r *registry) removeProducer(name string, c *conn) {
 	p := r.producers[name]
-	delete(p, c)
-	if p != nil && len(p) == 0 {
+	m := p[c]
+	if m == nil {
+		return
+	}
+	m.unask()
+	if delete(p, c); len(p) == 0 {
 		delete(r.producers, name)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
 // Server serves one broker by TCP. It is safe for concurrent use. Close it
@@ -29,6 +30,14 @@ type Server struct {
 	topics    *topics
 	groups    *groupConfigs
 	clients   *registry
+	host      netip.AddrPort // what message ids name
+	held      *held
+	locks     *locks
+	exprs     expressions
+	ids       *message.UniqueIDs
+	marks     []byte        // properties that every stored message gets
+	turn      atomic.Uint32 // of queues, for sends that leave them open
+	conflicts atomic.Int64  // decisions that contradicted an earlier one
 	names     nameServer
 	acl       atomic.Pointer[ACL]
 	listener  net.Listener
@@ -116,6 +125,11 @@ func newServer(b *embedded.Broker, cfg Config) *Server {
 		nonces: map[string]*nonces{}, closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	s.clients = newRegistry(s.clock, cfg.Limits)
+	s.held, s.locks, s.ids = newHeld(s), newLocks(s.clock), message.NewUniqueIDs()
+	s.marks = message.AppendProperty(s.marks, message.MsgRegion, region)
+	s.marks = message.AppendProperty(s.marks, message.TraceOn, "true")
+	s.marks = message.AppendProperty(s.marks, message.Cluster, cfg.Cluster)
+	s.marks = s.marks[:len(s.marks):len(s.marks)]
 	if cfg.ACL != nil {
 		s.acl.Store(cfg.ACL)
 	}
@@ -145,6 +159,7 @@ func (s *Server) open() error {
 	}
 	s.wg.Go(s.accept)
 	s.wg.Go(s.tick)
+	s.wg.Go(s.held.run)
 	return nil
 }
 
@@ -155,16 +170,18 @@ func (s *Server) wire(store *embedded.Store) error {
 		return fmt.Errorf("find the address of Config.Advertise %s: %w", s.advertise, err)
 	}
 	at := host.AddrPort()
-	if err := store.SetHost(netip.AddrPortFrom(at.Addr().Unmap(), at.Port())); err != nil {
+	s.host = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	if err := store.SetHost(s.host); err != nil {
 		return fmt.Errorf("open server: %w", err)
 	}
 	s.store, s.topics, s.groups = store, newTopics(store, s.cfg), newGroupConfigs(store)
 	// In-process members and clients divide the queues among them.
 	s.clients.joined, s.clients.left = store.Join, store.Leave
 	store.OnMembers(s.notifyGroup)
-	s.closers = append(s.closers, func() { store.OnMembers(nil) })
+	s.clients.asked = s.checkWith
+	s.closers = append(s.closers, func() { store.OnMembers(nil) }, s.held.close)
 	s.leavers = append(s.leavers, s.unregister)
-	s.tickers = append(s.tickers, s.expire)
+	s.tickers = append(s.tickers, s.expire, s.held.expire, s.locks.expire)
 	return nil
 }
 

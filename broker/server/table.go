@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sluicemq/sluice/broker/remoting"
 )
@@ -81,7 +82,7 @@ func (l *lookup) find(code int) *handler {
 
 // handlers is the table of everything that is served.
 func handlers() []handler {
-	return append([]handler{
+	return slices.Concat(dataHandlers(), []handler{
 		{code: remoting.ReqHeartbeat, serve: heartBeat, right: heartBeatRight(), apart: true},
 		{code: remoting.ReqUnregisterClient, serve: unregisterClient, right: needs(onGroup("consumerGroup"))},
 		{code: remoting.ReqGetConsumerListByGroup, serve: getConsumerList, right: needs(onGroup("consumerGroup"))},
@@ -104,5 +105,34 @@ func handlers() []handler {
 		{code: remoting.ReqGetHasUnitSubNoUnitTopicList, serve: getUnitSubUnunitTopics, right: anyAccount()},
 		{code: remoting.ReqGetNameServerConfig, serve: getNamesrvConfig, right: anyAccount()},
 		{code: remoting.ReqAddWritePerm, serve: addWritePerm, right: adminOnly()},
-	}, refused()...)
+	}, refused())
+}
+
+// dataHandlers are those that every message passes.
+func dataHandlers() []handler {
+	sendLong := needs(onTopic("topic", pub))
+	sendShort := needs(onTopic("b", pub))
+	readTopic := needs(onTopic("topic", sub))
+	position := needs(onTopic("topic", sub), onGroup("consumerGroup"))
+	return []handler{
+		{code: remoting.ReqSendMessage, serve: handleSend, right: sendLong},
+		{code: remoting.ReqSendMessageV2, serve: handleSend, right: sendShort},
+		{code: remoting.ReqSendBatch, serve: handleSend, right: sendShort},
+		{code: remoting.ReqSendReply, serve: handleSendReply, right: sendLong, apart: true},
+		{code: remoting.ReqSendReplyV2, serve: handleSendReply, right: sendShort, apart: true},
+		{code: remoting.ReqSendBack, serve: handleSendBack, right: needs(onGroup("group"))},
+		{code: remoting.ReqEndTransaction, serve: handleEndTransaction, right: sendLong},
+		{code: remoting.ReqPullMessage, serve: handlePull, right: position},
+		{code: remoting.ReqLitePullMessage, serve: handlePull, right: position},
+		{code: remoting.ReqQueryMessage, serve: handleQueryMessage, right: readTopic, apart: true},
+		{code: remoting.ReqViewMessageByID, serve: handleViewMessage, right: readTopic},
+		{code: remoting.ReqQueryConsumerOffset, serve: handleQueryOffset, right: position},
+		{code: remoting.ReqUpdateConsumerOffset, serve: handleUpdateOffset, right: position},
+		{code: remoting.ReqSearchOffsetByTimestamp, serve: handleSearchOffset, right: anyAccount()},
+		{code: remoting.ReqGetMaxOffset, serve: handleMaxOffset, right: anyAccount()},
+		{code: remoting.ReqGetMinOffset, serve: handleMinOffset, right: anyAccount()},
+		{code: remoting.ReqGetEarliestStoreTime, serve: handleEarliestStoreTime, right: anyAccount()},
+		{code: remoting.ReqLockBatch, serve: handleLockBatch, right: lockRight()},
+		{code: remoting.ReqUnlockBatch, serve: handleUnlockBatch, right: lockRight()},
+	}
 }

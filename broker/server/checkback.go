@@ -8,12 +8,10 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
-// Code 39 (CHECK_TRANSACTION_STATE), which the broker sends: it asks one
-// connection of a producer group, in turn, for the decision about a half
-// message. The client answers by code 37 with the offsets of this request.
-
 // checkWith lets the store ask the client of c for the decisions of a producer
-// group, until the answered function is called.
+// group, until the answered function is called: by code 39
+// (CHECK_TRANSACTION_STATE), which is one-way. Connections of a group are asked
+// in turn, and answer by code 37 with the offsets of the question.
 func (s *Server) checkWith(c *conn, group string) (leave func()) {
 	return s.store.Checks(group, func(k embedded.Check) bool {
 		m, _, err := message.DecodeTrusted(k.Record)
