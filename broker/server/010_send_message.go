@@ -82,7 +82,7 @@ func (s *Server) createBySend(c *conn, h *remoting.SendMessage) (topicConfig, er
 	if err := s.topics.room(s.cfg.Limits.Topics); err != nil {
 		return topicConfig{}, err
 	}
-	if err := s.store.PutTopic(c.context(), embedded.Topic{Name: h.Topic, Queues: queues}); err != nil {
+	if err := s.store.PutTopic(s.root, embedded.Topic{Name: h.Topic, Queues: queues}); err != nil {
 		return topicConfig{}, failed(err)
 	}
 	t, ok := s.topics.find(h.Topic)

@@ -41,6 +41,8 @@ type groupConfig struct {
 	Attributes     map[string]string `json:"attributes,omitempty"`
 	// RetryPolicy is kept for those who ask, as they have sent it.
 	RetryPolicy json.RawMessage `json:"retry_policy,omitempty"`
+	// Forbidden are topics that an operator keeps the group from reading.
+	Forbidden []string `json:"forbidden,omitempty"`
 }
 
 // defaultGroup is the configuration of a group that has no settings.

@@ -39,6 +39,9 @@ type Server struct {
 	turn      atomic.Uint32 // of queues, for sends that leave them open
 	conflicts atomic.Int64  // decisions that contradicted an earlier one
 	names     nameServer
+	counts    *statistics
+	resets    *resets
+	changes   chan struct{} // held by the one change of a configuration that is under way
 	acl       atomic.Pointer[ACL]
 	listener  net.Listener
 	advertise string
@@ -130,6 +133,8 @@ func newServer(b *embedded.Broker, cfg Config) *Server {
 	s.marks = message.AppendProperty(s.marks, message.TraceOn, "true")
 	s.marks = message.AppendProperty(s.marks, message.Cluster, cfg.Cluster)
 	s.marks = s.marks[:len(s.marks):len(s.marks)]
+	s.counts, s.resets = newStatistics(s.clock.started, cfg.Limits.Topics+cfg.Limits.Groups), newResets(s.clock)
+	s.changes = make(chan struct{}, 1)
 	if cfg.ACL != nil {
 		s.acl.Store(cfg.ACL)
 	}
@@ -181,7 +186,7 @@ func (s *Server) wire(store *embedded.Store) error {
 	s.clients.asked = s.checkWith
 	s.closers = append(s.closers, func() { store.OnMembers(nil) }, s.held.close)
 	s.leavers = append(s.leavers, s.unregister)
-	s.tickers = append(s.tickers, s.expire, s.held.expire, s.locks.expire)
+	s.tickers = append(s.tickers, s.expire, s.held.expire, s.locks.expire, s.counts.tick, s.expireResets)
 	return nil
 }
 

@@ -105,7 +105,7 @@ func handlers() []handler {
 		{code: remoting.ReqGetHasUnitSubNoUnitTopicList, serve: getUnitSubUnunitTopics, right: anyAccount()},
 		{code: remoting.ReqGetNameServerConfig, serve: getNamesrvConfig, right: anyAccount()},
 		{code: remoting.ReqAddWritePerm, serve: addWritePerm, right: adminOnly()},
-	}, refused())
+	}, adminHandlers(), refused())
 }
 
 // dataHandlers are those that every message passes.

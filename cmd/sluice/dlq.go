@@ -102,7 +102,7 @@ func runDLQList(ctx context.Context, args []string, stdout, stderr io.Writer) in
 
 // deadJSON is a dead letter as programs read it.
 type deadJSON struct {
-	messageJSON
+	messageView
 	Origin   string    `json:"origin_topic,omitempty"`
 	Attempts int       `json:"attempts"`
 	DeadAt   time.Time `json:"dead_at"`
@@ -140,7 +140,7 @@ func runDLQPeek(ctx context.Context, args []string, stdout, stderr io.Writer) in
 			}
 			var object any
 			if r.json {
-				object = deadJSON{newMessageJSON(d.Message, *body), d.Topic, d.Attempts, d.At, d.Reason, d.Err}
+				object = deadJSON{newMessageView(d.Message, *body), d.Topic, d.Attempts, d.At, d.Reason, d.Err}
 			}
 			err = errors.Join(err, t.row(object, cells...))
 		}

@@ -77,8 +77,8 @@ func messageCommands() []command {
 	}
 }
 
-// messageJSON is a message as programs read it.
-type messageJSON struct {
+// messageView is a message as programs read it.
+type messageView struct {
 	ID         string            `json:"id"`
 	OffsetID   string            `json:"offset_id"`
 	Topic      string            `json:"topic"`
@@ -100,8 +100,8 @@ type messageJSON struct {
 	BodyError string `json:"body_error,omitempty"`
 }
 
-func newMessageJSON(m *cluster.Message, withBody bool) messageJSON {
-	j := messageJSON{
+func newMessageView(m *cluster.Message, withBody bool) messageView {
+	j := messageView{
 		ID: m.ID(), OffsetID: m.OffsetID(), Topic: m.Topic, Broker: m.Broker, Queue: m.QueueID, Offset: m.QueueOffset,
 		Tag: m.Tag(), Keys: m.Keys(), StoredAt: time.UnixMilli(m.StoreTimestamp).UTC(), BornAt: time.UnixMilli(m.BornTimestamp).UTC(),
 		BornHost: m.BornHost.String(), Redelivery: m.ReconsumeTimes, Size: len(m.Body), Properties: m.Props,
@@ -154,7 +154,7 @@ func runMessageGet(ctx context.Context, args []string, stdout, stderr io.Writer)
 		t := r.table("MESSAGE")
 		for i, m := range all { // several if the sender has tried again
 			if r.json {
-				err = errors.Join(err, t.row(newMessageJSON(m, true)))
+				err = errors.Join(err, t.row(newMessageView(m, true)))
 				continue
 			}
 			if i > 0 {
@@ -191,7 +191,7 @@ func (t *table) message(m *cluster.Message) {
 	t.details(
 		"id", m.ID(), "offset id", m.OffsetID(), "topic", m.Topic, "place", fmt.Sprintf("broker %s, queue %d, offset %d", m.Broker, m.QueueID, m.QueueOffset),
 		"stored", time.UnixMilli(m.StoreTimestamp), "born", moment(time.UnixMilli(m.BornTimestamp))+" at "+m.BornHost.String(),
-		"tag", m.Tag(), "keys", strings.Join(m.Keys(), " "), "redelivery", int64(m.ReconsumeTimes), "size", bytes(len(m.Body)),
+		"tag", m.Tag(), "keys", strings.Join(m.Keys(), " "), "redelivery", int64(m.ReconsumeTimes), "size", size(len(m.Body)),
 	)
 	names := slices.Sorted(maps.Keys(m.Props))
 	for _, name := range names {
@@ -226,14 +226,14 @@ func (r *remote) printMessages(all []*cluster.Message, withBody bool, none strin
 	var err error
 	for _, m := range all {
 		cells := []any{
-			time.UnixMilli(m.StoreTimestamp), m.Broker, int(m.QueueID), m.QueueOffset, m.ID(), m.Tag(), strings.Join(m.Keys(), " "), bytes(len(m.Body)),
+			time.UnixMilli(m.StoreTimestamp), m.Broker, int(m.QueueID), m.QueueOffset, m.ID(), m.Tag(), strings.Join(m.Keys(), " "), size(len(m.Body)),
 		}
 		if withBody {
 			cells = append(cells, bodyText(m))
 		}
 		var object any
 		if r.json {
-			object = newMessageJSON(m, withBody)
+			object = newMessageView(m, withBody)
 		}
 		err = errors.Join(err, t.row(object, cells...))
 	}
@@ -304,4 +304,3 @@ func runMessageBrowse(ctx context.Context, args []string, stdout, stderr io.Writ
 		return errors.Join(err, r.printMessages(all, *body, "there are no such messages"))
 	})
 }
-

@@ -174,7 +174,7 @@ func runMessageSend(ctx context.Context, args []string, stdout, stderr io.Writer
 		case err != nil:
 			return fmt.Errorf("read the body: %w", err)
 		case len(body) > maxLine:
-			return refuse("the body has more than %v, which brokers do not take", bytes(maxLine))
+			return refuse("the body has more than %v, which brokers do not take", size(maxLine))
 		}
 		return send(body)
 	})
@@ -212,4 +212,3 @@ func (r *remote) sent(s cluster.Sent) error {
 	}
 	return r.done(s, "sent %s to %s: broker %s, queue %d, offset %d%s", s.ID, s.Topic, s.Broker, s.Queue, s.Offset, note)
 }
-

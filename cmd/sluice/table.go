@@ -108,7 +108,7 @@ func shown(cell any) (text string, number bool) {
 		return grouped(int64(v)), true
 	case int64:
 		return grouped(v), true
-	case bytes:
+	case size:
 		return v.String(), true
 	case rate:
 		return v.String(), true
@@ -140,21 +140,21 @@ func grouped(n int64) string {
 	return s
 }
 
-// bytes is a size.
-type bytes int64
+// size is a number of bytes.
+type size int64
 
 // String is such as "512 B" or "1.5 KiB".
-func (n bytes) String() string {
+func (n size) String() string {
 	const unit = 1024
 	if n < unit {
 		return strconv.FormatInt(int64(n), 10) + " B"
 	}
-	size, at := float64(n)/unit, 0
-	for size >= unit && at < 3 {
-		size /= unit
+	scaled, at := float64(n)/unit, 0
+	for scaled >= unit && at < 3 {
+		scaled /= unit
 		at++
 	}
-	return strconv.FormatFloat(size, 'f', 1, 64) + " " + []string{"KiB", "MiB", "GiB", "TiB"}[at]
+	return strconv.FormatFloat(scaled, 'f', 1, 64) + " " + []string{"KiB", "MiB", "GiB", "TiB"}[at]
 }
 
 // rate is a number a second.
