@@ -88,7 +88,7 @@ func (c *command) names() []string {
 // meant is a question about the word that was probably meant.
 func meant(word string, among []string) string {
 	if near, ok := config.Nearest(word, among); ok {
-		return fmt.Sprintf(", did you mean %s?", near)
+		return fmt.Sprintf(" (did you mean %s?)", near)
 	}
 	return ""
 }

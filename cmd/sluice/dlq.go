@@ -36,8 +36,8 @@ Flags of every such command:
 Lists dead letters of a group, the oldest first. REASON is there if a consumer of Sluice gave them up; other
 clients leave none.
 
-  -from POINT     first, last, a time such as 2026-01-31T18:00:00Z, a duration such as 2h for so long ago, or with
-                  -queue an offset (default first)
+  -from POINT     first, last, a time such as 2026-01-31T18:00:00Z, a duration such as 2h for so long ago,
+                  or with -queue an offset (default first)
   -limit N        at most so many, 1 to 10000 (default 20)
   -queue N        of this queue only
   -broker NAME    on this broker only

@@ -42,18 +42,19 @@ Flags of every such command:
 Lists messages with a business key, the oldest first. A broker answers its newest 64 of them.
 
   -key KEY       the key
-  -since TIME    stored then or later; a time such as 2026-01-31T18:00:00Z, or a duration such as 2h for so long ago
+  -since TIME    stored then or later: a time such as 2026-01-31T18:00:00Z, or a duration such as 2h for so
+                 long ago
   -until TIME    stored then or before, in the same form
   -body          show bodies
 
 Flags of every such command:
 `
-	messageBrowseUsage = `usage: sluice message browse TOPIC [-from POINT] [-limit N] [-tag EXPR | -sql EXPR] [-queue N] [-broker NAME] [-body]
+	messageBrowseUsage = `usage: sluice message browse TOPIC [-from POINT] [-limit N] [-tag EXPR | -sql EXPR] [-body] …
 
 Lists messages of a topic, the oldest first, and moves nobody's position.
 
-  -from POINT     first, last, a time such as 2026-01-31T18:00:00Z, a duration such as 2h for so long ago, or with
-                  -queue an offset (default last: the newest ones)
+  -from POINT     first, last, a time such as 2026-01-31T18:00:00Z, a duration such as 2h for so long ago,
+                  or with -queue an offset (default last: the newest ones)
   -limit N        at most so many, 1 to 10000 (default 20)
   -tag EXPR       with one of these tags, such as "paid || refunded"
   -sql EXPR       with such properties, such as "amount > 100" (RocketMQ wants it allowed in its configuration)

@@ -157,7 +157,7 @@ func runMessageSend(ctx context.Context, args []string, stdout, stderr io.Writer
 		if len(r.args) > 1 {
 			return send([]byte(r.args[1]))
 		}
-		in := io.Reader(os.Stdin)
+		in := io.Reader(&interruptible{ctx: ctx, in: os.Stdin, buf: make([]byte, 64<<10)})
 		if f.file != "" && f.file != "-" {
 			file, err := os.Open(f.file)
 			if err != nil {
@@ -201,8 +201,40 @@ func sendLines(ctx context.Context, in io.Reader, send func(body []byte) error) 
 	return nil
 }
 
+// interruptible is standard input that Ctrl-C ends.
+type interruptible struct {
+	ctx context.Context
+	in  io.Reader
+	buf []byte
+}
+
+type readResult struct {
+	n   int
+	err error
+}
+
+// Read ends with ctx. Then the goroutine stays behind until the process ends,
+// because nothing else ends a read from a terminal.
+func (r *interruptible) Read(p []byte) (int, error) {
+	done := make(chan readResult, 1)
+	part := r.buf[:min(len(p), len(r.buf))]
+	go func() {
+		n, err := r.in.Read(part)
+		done <- readResult{n, err}
+	}()
+	select {
+	case x := <-done:
+		return copy(p, part[:x.n]), x.err
+	case <-r.ctx.Done():
+		return 0, context.Cause(r.ctx)
+	}
+}
+
 // sent says where a message is.
 func (r *remote) sent(s cluster.Sent) error {
+	if s.Delayed {
+		return r.done(s, "took %s for %s, to be delivered later", s.ID, s.Topic)
+	}
 	note := ""
 	switch s.Status {
 	case cluster.StoredUnflushed:

@@ -94,7 +94,7 @@ func (r *remote) do(ctx context.Context, args []string, form string, check func(
 	}
 	c := cluster.New(cfg)
 	defer c.Close()
-	return r.exit(work(ctx, c))
+	return r.exit(ctx, work(ctx, c))
 }
 
 // arity checks how many arguments there are.
@@ -217,12 +217,12 @@ func readCA(path string) (*x509.CertPool, error) {
 }
 
 // exit tells an error, and answers the exit code.
-func (r *remote) exit(err error) int {
-	if err == nil {
+func (r *remote) exit(ctx context.Context, err error) int {
+	switch {
+	case err == nil:
 		return exitFine
-	}
-	if errors.Is(err, context.Canceled) {
-		return failed(r.stderr, err)
+	case ctx.Err() != nil:
+		return failed(r.stderr, ctx.Err())
 	}
 	lines := strings.Split(err.Error(), "\n") // of each broker, if there are several
 	for _, line := range lines {

@@ -66,10 +66,10 @@ func (t *table) flush() error {
 // print aligns the columns.
 func (t *table) print() {
 	width := make([]int, len(t.head))
-	number := make([]bool, len(t.head))
+	number, other := make([]bool, len(t.head)), make([]bool, len(t.head)) // which columns have such cells
 	texts := make([][]string, len(t.rows))
 	for i, name := range t.head {
-		width[i], number[i] = len(name), true
+		width[i] = len(name)
 	}
 	for r, row := range t.rows {
 		texts[r] = make([]string, len(row))
@@ -77,7 +77,8 @@ func (t *table) print() {
 			s, isNumber := shown(cell)
 			texts[r][i] = s
 			width[i] = max(width[i], utf8.RuneCountInString(s))
-			number[i] = number[i] && (isNumber || s == "-")
+			number[i] = number[i] || isNumber
+			other[i] = other[i] || !isNumber && s != "-"
 		}
 	}
 	line := func(cells []string) {
@@ -87,7 +88,7 @@ func (t *table) print() {
 			if i > 0 {
 				b.WriteString("  ")
 			}
-			if number[i] {
+			if number[i] && !other[i] {
 				b.WriteString(pad + s)
 			} else {
 				b.WriteString(s + pad)

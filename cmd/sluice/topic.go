@@ -53,7 +53,7 @@ Makes a topic on every broker, and waits until the name server knows it.
   -queues N       queues on each broker, 1 to 1024 (default 4)
   -perm P         rw, r or w (default rw)
   -order          note that the order of keys counts, as tools of RocketMQ show it
-  -type T         what RocketMQ 5 is to accept: NORMAL, FIFO, DELAY, TRANSACTION or MIXED (default: as the broker does)
+  -type T         what RocketMQ 5 is to accept: NORMAL, FIFO, DELAY, TRANSACTION or MIXED
   -broker NAME    on this broker only
 
   sluice topic create orders -queues 8

@@ -37,6 +37,9 @@ type Sent struct {
 	Queue    int    `json:"queue"`
 	Offset   int64  `json:"offset"`
 	Status   string `json:"status"`
+	// Delayed: it is not in the topic yet, and Queue and Offset say where it
+	// waits, which differs between brokers.
+	Delayed bool `json:"delayed,omitempty"`
 }
 
 // Sender sends messages to one topic, to its queues in turn. It belongs to one
@@ -104,6 +107,9 @@ func (s *Sender) Send(ctx context.Context, m Outgoing) (Sent, error) {
 		return Sent{}, &MalformedError{Op: r.op, Addr: q.Addr, Err: err}
 	}
 	sent := Sent{ID: id, OffsetID: result.MsgID, Topic: s.topic, Broker: q.Name, Queue: int(result.QueueID), Offset: result.QueueOffset, Status: Stored}
+	for _, name := range []string{message.Delay, message.TimerDelayMs, message.TimerDelaySec, message.TimerDeliverMs} {
+		sent.Delayed = sent.Delayed || m.Props[name] != ""
+	}
 	switch resp.Code {
 	case remoting.ResFlushDiskTimeout:
 		sent.Status = StoredUnflushed
