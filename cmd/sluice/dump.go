@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 
@@ -50,13 +49,13 @@ func runDump(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	d := dump{w: bufio.NewWriterSize(stdout, 64<<10)}
 	d.encoder = json.NewEncoder(d.w)
 	d.encoder.SetEscapeHTML(false)
-	flags := flag.NewFlagSet("log dump", flag.ContinueOnError)
+	flags := newFlags("log dump", dumpUsage)
 	flags.Int64Var(&d.from, "from", 0, "")
 	flags.IntVar(&d.limit, "limit", 0, "")
 	flags.StringVar(&d.topic, "topic", "", "")
 	flags.BoolVar(&d.body, "body", false, "")
 	flags.BoolVar(&d.json, "json", false, "")
-	dir, code, done := parse(flags, dumpUsage, args, stdout, stderr)
+	dir, code, done := parse(flags, args, stdout, stderr)
 	switch {
 	case done:
 		return code

@@ -4,7 +4,10 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 var update = flag.Bool("update", false, "write what is printed into testdata")
@@ -45,10 +48,37 @@ func TestLog_Golden(t *testing.T) {
 		{"dump-topic.txt", []string{"log", "dump", "-topic", "gone", dir}},
 		{"dump.jsonl", []string{"log", "dump", "-json", dir}},
 		{"dump-body.jsonl", []string{"log", "dump", "-json", "-body", "-limit", "2", "--", dir}},
-		{"help.txt", []string{"help"}},
-		{"help-verify.txt", []string{"log", "verify", "-h"}},
-		{"help-dump.txt", []string{"help", "log", "dump"}},
 	} {
 		t.Run(c.file, func(t *testing.T) { sluice(t, dir, c.args...).golden(t, c.file) })
 	}
+}
+
+// Every command has a help, however it is asked for.
+func TestHelp_Golden(t *testing.T) {
+	t.Parallel()
+	var walk func(c command, path []string)
+	walk = func(c command, path []string) {
+		t.Run("sluice "+strings.Join(path, " "), func(t *testing.T) {
+			file := strings.Join(append([]string{"help"}, path...), "-") + ".txt"
+			r := sluice(t, "missing", append([]string{"help"}, path...)...)
+			if c.name != "version" {
+				r.golden(t, file)
+			}
+			for line := range strings.Lines(r.out) {
+				if n := utf8.RuneCountInString(line); n > 112 {
+					t.Errorf("a line has %d characters: %s", n, line)
+				}
+			}
+			if len(path) == 0 || c.name == "version" {
+				return
+			}
+			if again := sluice(t, "missing", append(path, "-h")...); again != r {
+				t.Errorf("with -h it says %q", again.out)
+			}
+		})
+		for _, s := range c.sub {
+			walk(s, append(slices.Clone(path), s.name))
+		}
+	}
+	walk(commands(), nil)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -12,55 +11,24 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
 )
 
-// runLog are the commands about a log.
-func runLog(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		return wrong(stderr, "sluice help", "log takes a command, verify or dump")
+// parse reads flags and the one argument, the directory. If there is nothing
+// to do, done is set and code is the exit code.
+func parse(flags *flagSet, args []string, stdout, stderr io.Writer) (dir string, code int, done bool) {
+	dirs, done := flags.parse(args, stdout)
+	if done {
+		return "", exitFine, true
 	}
-	switch args[0] {
-	case "verify":
-		return runVerify(ctx, args[1:], stdout, stderr)
-	case "dump":
-		return runDump(ctx, args[1:], stdout, stderr)
-	case "help", "-h", "-help", "--help":
-		return runHelp(append([]string{"log"}, args[1:]...), stdout, stderr)
+	if code, ok := flags.report(stderr); !ok {
+		return "", code, true
 	}
-	return wrong(stderr, "sluice help", "log has no command %q, it has verify and dump", args[0])
-}
-
-// parse reads flags, which may stand before and behind the one argument, the
-// directory. If there is nothing to do, done is set and code is the exit code.
-func parse(flags *flag.FlagSet, usage string, args []string, stdout, stderr io.Writer) (dir string, code int, done bool) {
-	help := "sluice help " + flags.Name()
-	flags.SetOutput(io.Discard)
-	var dirs []string
-	for {
-		err := flags.Parse(args)
-		switch {
-		case errors.Is(err, flag.ErrHelp):
-			fmt.Fprint(stdout, usage)
-			return "", exitFine, true
-		case err != nil:
-			return "", wrong(stderr, help, "%s: %v", flags.Name(), err), true
-		}
-		parsed := args[:len(args)-flags.NArg()]
-		args = flags.Args()
-		if len(parsed) > 0 && parsed[len(parsed)-1] == "--" {
-			dirs = append(dirs, args...) // even if they begin with a dash
-			break
-		}
-		if len(args) == 0 {
-			break
-		}
-		dirs, args = append(dirs, args[0]), args[1:]
-	}
+	help := "sluice help " + flags.name
 	switch len(dirs) {
 	case 1:
 		return dirs[0], 0, false
 	case 0:
-		return "", wrong(stderr, help, "%s takes the directory of a store", flags.Name()), true
+		return "", wrong(stderr, help, "%s takes the directory of a store", flags.name), true
 	}
-	return "", wrong(stderr, help, "%s takes one directory, not %s", flags.Name(), strings.Join(dirs, " and ")), true
+	return "", wrong(stderr, help, "%s takes one directory, not %s", flags.name, strings.Join(dirs, " and ")), true
 }
 
 // open opens a directory to be read.

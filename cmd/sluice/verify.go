@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -30,8 +29,7 @@ exit codes: 0 all is well, 1 damage was found, 2 wrong usage or DIR cannot be re
 
 // runVerify is "sluice log verify".
 func runVerify(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("log verify", flag.ContinueOnError)
-	dir, code, done := parse(flags, verifyUsage, args, stdout, stderr)
+	dir, code, done := parse(newFlags("log verify", verifyUsage), args, stdout, stderr)
 	if done {
 		return code
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"runtime"
@@ -8,7 +9,7 @@ import (
 )
 
 // runVersion says what the program was built from.
-func runVersion(args []string, stdout, stderr io.Writer) int {
+func runVersion(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		return wrong(stderr, "sluice help", "version takes no arguments, not %q", args)
 	}

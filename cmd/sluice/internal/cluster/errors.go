@@ -1,0 +1,74 @@
+package cluster
+
+import (
+	"fmt"
+
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// NotFoundError says that something is not there.
+type NotFoundError struct {
+	// What is not there, such as "topic orders".
+	What string
+}
+
+// Error names it.
+func (e *NotFoundError) Error() string { return e.What + " is not known" }
+
+// RefusedError is an answer that is no success.
+type RefusedError struct {
+	// Op is what was asked, Addr who has refused it.
+	Op, Addr string
+	// Code is a response code of the protocol, Remark the text with it.
+	Code   int
+	Remark string
+}
+
+// Error says what was asked, and what was answered.
+func (e *RefusedError) Error() string {
+	remark := e.Remark
+	if remark == "" {
+		remark = "refused"
+	}
+	return fmt.Sprintf("%s at %s: %s (code %d)", e.Op, e.Addr, remark, e.Code)
+}
+
+// UnreachableError says that nobody answered.
+type UnreachableError struct {
+	// Op is what was asked, Addr whom.
+	Op, Addr string
+	// MaybeDone: it would have changed something, and perhaps has.
+	MaybeDone bool
+	Err       error
+}
+
+// Error says who did not answer, and why.
+func (e *UnreachableError) Error() string {
+	s := fmt.Sprintf("%s at %s: %v", e.Op, e.Addr, e.Err)
+	if e.MaybeDone {
+		s += "; it may have been done all the same"
+	}
+	return s
+}
+
+// Unwrap answers the cause.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// MalformedError says that an answer could not be read.
+type MalformedError struct {
+	// Op is what was asked, Addr whom.
+	Op, Addr string
+	Err      error
+}
+
+// Error says whose answer it was.
+func (e *MalformedError) Error() string {
+	return fmt.Sprintf("%s: the answer of %s cannot be read: %v", e.Op, e.Addr, e.Err)
+}
+
+// Unwrap answers the cause.
+func (e *MalformedError) Unwrap() error { return e.Err }
+
+func refused(op, addr string, resp *remoting.Command) error {
+	return &RefusedError{Op: op, Addr: addr, Code: resp.Code, Remark: resp.Remark}
+}

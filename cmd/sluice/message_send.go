@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+	"github.com/sluicemq/sluice/cmd/sluice/internal/cluster"
+)
+
+const messageSendUsage = `usage: sluice message send TOPIC [BODY] [-file F] [-lines] [-tag T] [-key K] [-property N=V] [-delay D] [-at TIME]
+
+Sends a message and says where it is. The topic must be there: none is made by accident. Without BODY and
+-file the body is read from standard input.
+
+  -file F            the body is what is in the file, - for standard input
+  -lines             each line of it is a message of its own; empty lines are left out
+  -tag T             a tag
+  -key K             a business key; several with several -key
+  -property N=V      a property of yours; several with several -property
+  -delay D           deliver after a duration such as 90s (sluice serve and RocketMQ 5)
+  -at TIME           deliver at a time such as 2026-01-31T18:00:00Z (the same)
+  -delay-level N     deliver after the delay of level N, 1 to 18 of RocketMQ's 1s 5s 10s 30s 1m … 2h
+  -queue N           to this queue, instead of each in turn
+  -broker NAME       to this broker
+
+  sluice message send orders '{"id":7}' -tag paid -key order-7
+  tail -f events.jsonl | sluice message send events -lines
+
+Flags of every such command:
+`
+
+// sendFlags say what is sent.
+type sendFlags struct {
+	file  string
+	lines bool
+	tag   string
+	keys  []string
+	props map[string]string
+	queue *cluster.Selection
+}
+
+func (r *remote) sendFlags() *sendFlags {
+	f := &sendFlags{props: map[string]string{}}
+	r.StringVar(&f.file, "file", "", "")
+	r.BoolVar(&f.lines, "lines", false, "")
+	r.StringVar(&f.tag, "tag", "", "")
+	r.value("key", "a word without blanks", func(s string) error {
+		f.keys = append(f.keys, s)
+		return nil
+	})
+	r.value("property", "name=value", func(s string) error {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok || name == "" {
+			return errForm
+		}
+		f.props[name] = value
+		return nil
+	})
+	r.value("delay", "a duration above 0, such as 90s", func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d <= 0 {
+			return errForm
+		}
+		f.props[message.TimerDelayMs] = strconv.FormatInt(max(d.Milliseconds(), 1), 10)
+		return nil
+	})
+	r.value("at", "a time such as 2026-01-31T18:00:00Z", func(s string) error {
+		t, err := parseMoment(s)
+		if err != nil {
+			return errForm
+		}
+		f.props[message.TimerDeliverMs] = strconv.FormatInt(t.UnixMilli(), 10)
+		return nil
+	})
+	level := 0
+	r.value("delay-level", "1 to 18", func(s string) error {
+		if err := number(1, 18, &level)(s); err != nil {
+			return err
+		}
+		f.props[message.Delay] = strconv.Itoa(level)
+		return nil
+	})
+	f.queue = r.selection()
+	return f
+}
+
+// number reads a number between two bounds, both included.
+func number(from, to int, into *int) func(string) error {
+	return func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < from || n > to {
+			return errForm
+		}
+		*into = n
+		return nil
+	}
+}
+
+// check looks at everything that a broker would refuse, or not notice.
+func (f *sendFlags) check(r *remote) {
+	m := driver.Message{Topic: r.arg(0), Tag: f.tag, Keys: f.keys, Properties: f.props}
+	if m.Topic != "" {
+		if err := m.Check(); err != nil {
+			r.bad("%w", err)
+		}
+	}
+	delays := 0
+	for _, name := range []string{"delay", "at", "delay-level"} {
+		if r.given(name) {
+			delays++
+		}
+	}
+	if delays > 1 {
+		r.bad("-delay, -at and -delay-level exclude each other")
+	}
+	if r.arg(1) != "" && f.file != "" {
+		r.bad("BODY and -file exclude each other")
+	}
+	if r.arg(1) != "" && f.lines {
+		r.bad("-lines takes -file or standard input, not BODY")
+	}
+	if f.tag != "" {
+		f.props[message.Tags] = f.tag
+	}
+	if len(f.keys) > 0 {
+		f.props[message.Keys] = message.JoinKeys(f.keys)
+	}
+}
+
+// maxLine is the longest line with -lines: what brokers take as a body.
+const maxLine = 4 << 20
+
+// runMessageSend is "sluice message send".
+func runMessageSend(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	r := newRemote("message send", messageSendUsage, stdout, stderr)
+	f := r.sendFlags()
+	return r.do(ctx, args, "TOPIC [BODY]", func() { f.check(r) }, func(ctx context.Context, c *cluster.Cluster) error {
+		s, err := c.Sender(ctx, r.arg(0), *f.queue)
+		if err != nil {
+			return r.nearTopic(ctx, c, err)
+		}
+		send := func(body []byte) error {
+			sent, err := s.Send(ctx, cluster.Outgoing{Body: body, Props: f.props})
+			if err != nil {
+				return err
+			}
+			return r.sent(sent)
+		}
+		if len(r.args) > 1 {
+			return send([]byte(r.args[1]))
+		}
+		in := io.Reader(&interruptible{ctx: ctx, in: os.Stdin, buf: make([]byte, 64<<10)})
+		if f.file != "" && f.file != "-" {
+			file, err := os.Open(f.file)
+			if err != nil {
+				return fmt.Errorf("read the body: %w", err)
+			}
+			defer func() { _ = file.Close() }() // nothing was written
+			in = file
+		}
+		if f.lines {
+			return sendLines(ctx, in, send)
+		}
+		body, err := io.ReadAll(io.LimitReader(in, maxLine+1))
+		switch {
+		case err != nil:
+			return fmt.Errorf("read the body: %w", err)
+		case len(body) > maxLine:
+			return refuse("the body has more than %v, which brokers do not take", size(maxLine))
+		}
+		return send(body)
+	})
+}
+
+// sendLines sends each line by itself.
+func sendLines(ctx context.Context, in io.Reader, send func(body []byte) error) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, maxLine)
+	for n := 1; lines.Scan(); n++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if len(lines.Bytes()) == 0 {
+			continue
+		}
+		if err := send(lines.Bytes()); err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read lines: %w", err)
+	}
+	return nil
+}
+
+// interruptible is standard input that Ctrl-C ends.
+type interruptible struct {
+	ctx context.Context
+	in  io.Reader
+	buf []byte
+}
+
+type readResult struct {
+	n   int
+	err error
+}
+
+// Read ends with ctx. Then the goroutine stays behind until the process ends,
+// because nothing else ends a read from a terminal.
+func (r *interruptible) Read(p []byte) (int, error) {
+	done := make(chan readResult, 1)
+	part := r.buf[:min(len(p), len(r.buf))]
+	go func() {
+		n, err := r.in.Read(part)
+		done <- readResult{n, err}
+	}()
+	select {
+	case x := <-done:
+		return copy(p, part[:x.n]), x.err
+	case <-r.ctx.Done():
+		return 0, context.Cause(r.ctx)
+	}
+}
+
+// sent says where a message is.
+func (r *remote) sent(s cluster.Sent) error {
+	if s.Delayed {
+		return r.done(s, "took %s for %s, to be delivered later", s.ID, s.Topic)
+	}
+	note := ""
+	switch s.Status {
+	case cluster.StoredUnflushed:
+		note = ", not known to be on disk"
+	case cluster.StoredUnreplicated:
+		note = ", not known to be on a replica"
+	}
+	return r.done(s, "sent %s to %s: broker %s, queue %d, offset %d%s", s.ID, s.Topic, s.Broker, s.Queue, s.Offset, note)
+}

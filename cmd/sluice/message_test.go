@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"compress/zlib"
+	"context"
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+	"github.com/sluicemq/sluice/broker/remoting/rpc"
+	"github.com/sluicemq/sluice/broker/server"
+)
+
+func TestMessage_SendAndGet(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.refuses(exitRefused, "topic orders is not known", "message", "send", "orders", "body")
+	k.ok("topic", "create", "orders", "-queues", "1")
+	k.prints("sent ID------------------------------ to orders: broker broker-a, queue 0, offset 0\n",
+		"message", "send", "orders", "first", "-tag", "paid", "-key", "k1", "-key", "k2", "-property", "shop=x=y")
+	sent := k.objects("message", "send", "orders", "second line\nof two\x1b[2J")[0]
+	if sent["offset"] != 1.0 || sent["status"] != "stored" || sent["topic"] != "orders" {
+		t.Errorf("printed %v", sent)
+	}
+	id, offsetID := sent["id"].(string), sent["offset_id"].(string)
+	for _, args := range [][]string{{id, "-topic", "orders"}, {offsetID}, {offsetID, "-topic", "orders"}} {
+		x := k.objects(append([]string{"message", "get"}, args...)...)[0]
+		if x["id"] != id || x["offset_id"] != offsetID || x["body"] != "second line\nof two\x1b[2J" || x["offset"] != 1.0 {
+			t.Errorf("get %q printed %v", args, x)
+		}
+	}
+	got := k.ok("message", "get", id, "-topic", "orders")
+	for _, want := range []string{
+		"id          " + id + "\n", "place       broker broker-a, queue 0, offset 1\n", "  UNIQ_KEY = " + id + "\n",
+		`"second line\nof two\x1b[2J"`, // no command for the terminal
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("printed\n%s\nwant %q", got, want)
+		}
+	}
+	if got := k.ok("message", "get", offsetID, "-raw"); got != "second line\nof two\x1b[2J" {
+		t.Errorf("printed %q", got)
+	}
+	k.refuses(exitRefused, "a unique id takes -topic TOPIC, too", "message", "get", id)
+	k.refuses(exitRefused, "is not known", "message", "get", strings.Repeat("A", 32), "-topic", "orders")
+	k.refuses(exitRefused, "a broker at 9.9.9.9:10911, which the id names, is not known", "message", "get", "0909090900002A9F0000000000000000")
+	k.refuses(exitRefused, "is not known", "message", "get", offsetID[:16]+"00000000FFFFFFFF")
+}
+
+func TestMessage_SendInputs(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.ok("topic", "create", "orders", "-queues", "2")
+	file := filepath.Join(t.TempDir(), "body")
+	if err := os.WriteFile(file, []byte("one\n\ntwo\r\n\xff"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if all := k.objects("message", "send", "orders", "-file", file, "-lines", "-queue", "1"); len(all) != 3 || all[2]["offset"] != 2.0 {
+		t.Errorf("printed %v", all)
+	}
+	k.ok("message", "send", "orders", "-file", file, "-queue", "1")
+	var bodies []any
+	for _, x := range k.objects("message", "browse", "orders", "-queue", "1", "-from", "0", "-body") {
+		if x["body"] != nil {
+			bodies = append(bodies, x["body"])
+		} else {
+			bodies = append(bodies, x["body_base64"])
+		}
+	}
+	raw := base64.StdEncoding.EncodeToString([]byte("one\n\ntwo\r\n\xff"))
+	if len(bodies) != 4 || bodies[0] != "one" || bodies[1] != "two" || bodies[2] != "/w==" || bodies[3] != raw {
+		t.Errorf("bodies %q", bodies)
+	}
+	k.refuses(exitFailed, "no such file", "message", "send", "orders", "-file", file+"x")
+	k.refuses(exitRefused, "such a queue of topic orders that takes messages", "message", "send", "orders", "x", "-queue", "7")
+	k.refuses(exitRefused, "such a queue of topic orders that takes messages", "message", "send", "orders", "x", "-broker", "b")
+}
+
+func TestMessage_Delayed(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.ok("topic", "create", "orders", "-queues", "1")
+	at := time.Now().Add(time.Hour).Format(time.RFC3339)
+	for _, args := range [][]string{{"-delay", "1h"}, {"-at", at}, {"-delay-level", "18"}} {
+		got := k.ok(append([]string{"message", "send", "orders", "later"}, args...)...)
+		if !strings.HasPrefix(got, "took ") || !strings.HasSuffix(got, " for orders, to be delivered later\n") {
+			t.Errorf("%q printed %q", args, got)
+		}
+	}
+	k.prints("there are no such messages\n", "message", "browse", "orders")
+}
+
+func TestMessage_Browse(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.send("orders", 50)
+	k.ok("message", "send", "orders", "other", "-tag", "refunded", "-property", "amount=7")
+	offsets := func(want string, args ...string) {
+		t.Helper()
+		var got []string
+		for line := range strings.Lines(k.ok(append([]string{"message", "browse", "orders"}, args...)...)) {
+			if f := strings.Fields(line); f[0] != "STORED" {
+				got = append(got, f[3])
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("browse %q: offsets %v, want %s", args, got, want)
+		}
+	}
+	offsets("49 50", "-limit", "2")
+	offsets("0 1 2", "-limit", "3", "-from", "first")
+	offsets("0 1", "-limit", "2", "-from", "1h")
+	offsets("7 8", "-limit", "2", "-from", "7", "-queue", "0")
+	offsets("50", "-tag", "refunded || lost")
+	offsets("48 49", "-tag", "paid", "-limit", "2")
+	offsets("50", "-sql", "amount > 5")
+	offsets("50", "-tag", "refunded", "-from", "first")
+	if n := len(k.objects("message", "browse", "orders", "-limit", "10000")); n != 51 {
+		t.Errorf("%d messages, want 51", n)
+	}
+	k.prints(`
+STORED                    BROKER    QUEUE  OFFSET  ID                                TAG       KEYS  SIZE  BODY
+TIME--------------------  broker-a      0      50  ID------------------------------  refunded  -      5 B  other
+`, "message", "browse", "orders", "-limit", "1", "-body")
+	k.refuses(exitRefused, "did you mean orders?", "message", "browse", "order")
+	k.refuses(exitRefused, "code 23", "message", "browse", "orders", "-sql", "amount >")
+}
+
+func TestMessage_Find(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.send("orders", 3)
+	k.ok("message", "send", "orders", "again", "-key", "k1", "-key", "other")
+	k.prints(`
+STORED                    BROKER    QUEUE  OFFSET  ID                                TAG   KEYS      SIZE  BODY
+TIME--------------------  broker-a      0       1  ID------------------------------  paid  k1         6 B  body 1
+TIME--------------------  broker-a      0       3  ID------------------------------  -     k1 other   5 B  again
+`, "message", "find", "orders", "-key", "k1", "-body")
+	if all := k.objects("message", "find", "orders", "-key", "k1", "-since", "1h"); len(all) != 2 {
+		t.Errorf("printed %v", all)
+	}
+	k.refuses(exitRefused, "a message of topic orders with key k1 is not known", "message", "find", "orders", "-key", "k1", "-until", "1h")
+	k.refuses(exitRefused, "did you mean orders?", "message", "find", "order", "-key", "k1")
+}
+
+// Bodies that a client has compressed are shown as they were.
+func TestMessage_Compressed(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.ok("topic", "create", "orders", "-queues", "1")
+	var packed bytes.Buffer
+	w := zlib.NewWriter(&packed)
+	_, _ = w.Write([]byte("plain text"))
+	_ = w.Close()
+	k.sendRaw(packed.Bytes())
+	k.sendRaw([]byte("not compressed at all"))
+	all := k.objects("message", "browse", "orders", "-body")
+	if all[0]["body"] != "plain text" || all[1]["body"] != nil || all[1]["body_error"] == nil {
+		t.Errorf("printed %v", all)
+	}
+	if got := k.ok("message", "browse", "orders", "-body"); !strings.Contains(got, "plain text\n") {
+		t.Errorf("printed %s", got)
+	}
+}
+
+// sendRaw sends a body that is said to be compressed.
+func (k *remoteKit) sendRaw(body []byte) {
+	k.t.Helper()
+	conn, err := rpc.Dial(k.t.Context(), "tcp", k.addr, rpc.Options{})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	req := &remoting.Command{Code: remoting.ReqSendMessageV2, Body: body}
+	remoting.SendMessage{
+		ProducerGroup: "p", Topic: "orders", DefaultTopic: "TBW102", DefaultTopicQueues: 4, SysFlag: message.SysCompressed, MaxReconsumeTimes: -1,
+	}.AppendTo(req.Code, &req.Fields)
+	resp, err := conn.Call(k.t.Context(), req)
+	if err != nil || resp.Code != remoting.ResSuccess {
+		k.t.Fatal(err, resp)
+	}
+}
+
+// A member in this process sees what was sent, as it was meant.
+func TestMessage_Received(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.ok("topic", "create", "orders", "-queues", "1")
+	k.ok("message", "send", "orders", "body", "-tag", "paid", "-key", "k1", "-property", "shop=north")
+	got := make(lanes, 8)
+	sub, err := k.conn.Subscribe(t.Context(), driver.SubscribeSpec{Group: "g", Topic: "orders"}, got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Close(context.Background()) }()
+	lane := <-got
+	for lane.Info().Retry {
+		lane = <-got
+	}
+	var ds []*driver.Delivery
+	for len(ds) == 0 {
+		if ds, err = lane.Fetch(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := ds[0]
+	if string(d.Body) != "body" || d.Tag != "paid" || len(d.Keys) != 1 || d.Keys[0] != "k1" || d.Properties["shop"] != "north" {
+		t.Errorf("received %+v", d)
+	}
+}

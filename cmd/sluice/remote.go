@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/sluicemq/sluice/cmd/sluice/internal/cluster"
+)
+
+// remoteUsage are the flags of every command that talks to a server.
+const remoteUsage = `
+  -addr HOST:PORT    the name server, or several with commas between; sluice serve is its own. Without it
+                     $SLUICE_ADDR, without that 127.0.0.1:9876
+  -json              an object of JSON for each line, with names that stay
+  -timeout 5s        how long an answer may take
+  -tls               talk TLS; with -tls-ca FILE to a server with a certificate of that authority,
+                     with -tls-cert FILE -tls-key FILE as a client with a certificate,
+                     with -tls-name NAME to a server whose certificate has another name than its address,
+                     with -tls-skip-verify to whoever answers
+  -access-key KEY    sign requests, as with $SLUICE_ACCESS_KEY; the secret is in $SLUICE_SECRET_KEY, or in the
+                     file -secret-file FILE
+
+exit codes: 0 all is well, 1 not found or refused, 2 wrong usage, or nobody answers, 130 interrupted
+`
+
+// defaultAddr is where sluice serve listens, and RocketMQ's name server.
+const defaultAddr = "127.0.0.1:9876"
+
+// remote is one call of a command that talks to a server.
+type remote struct {
+	*flagSet
+	stdout, stderr io.Writer
+	args           []string
+
+	addr, accessKey, secretFile string
+	timeout                     time.Duration
+	json                        bool
+	tls, skipVerify             bool
+	ca, cert, key, serverName   string
+}
+
+// newRemote declares the flags that all of them have.
+func newRemote(name, usage string, stdout, stderr io.Writer) *remote {
+	r := &remote{flagSet: newFlags(name, usage+remoteUsage), stdout: stdout, stderr: stderr, timeout: 5 * time.Second}
+	r.StringVar(&r.addr, "addr", "", "")
+	r.BoolVar(&r.json, "json", false, "")
+	r.value("timeout", "a duration above 0, such as 5s", positive(&r.timeout))
+	r.BoolVar(&r.tls, "tls", false, "")
+	r.BoolVar(&r.skipVerify, "tls-skip-verify", false, "")
+	r.StringVar(&r.ca, "tls-ca", "", "")
+	r.StringVar(&r.cert, "tls-cert", "", "")
+	r.StringVar(&r.key, "tls-key", "", "")
+	r.StringVar(&r.serverName, "tls-name", "", "")
+	r.StringVar(&r.accessKey, "access-key", "", "")
+	r.StringVar(&r.secretFile, "secret-file", "", "")
+	return r
+}
+
+// positive reads a duration above zero.
+func positive(to *time.Duration) func(string) error {
+	return func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d <= 0 {
+			return errForm
+		}
+		*to = d
+		return nil
+	}
+}
+
+// do parses the command line, whose arguments are named by form, such as
+// "TOPIC" or "[GROUP]", lets check look at the rest of it, and runs work.
+func (r *remote) do(ctx context.Context, args []string, form string, check func(), work func(ctx context.Context, c *cluster.Cluster) error) int {
+	rest, done := r.parse(args, r.stdout)
+	if done {
+		return exitFine
+	}
+	r.args = rest
+	r.arity(form)
+	if check != nil {
+		check()
+	}
+	cfg := r.config()
+	if code, ok := r.report(r.stderr); !ok {
+		return code
+	}
+	c := cluster.New(cfg)
+	defer c.Close()
+	return r.exit(ctx, work(ctx, c))
+}
+
+// arity checks how many arguments there are.
+func (r *remote) arity(form string) {
+	words := strings.Fields(form)
+	least := 0
+	for _, w := range words {
+		if !strings.HasPrefix(w, "[") {
+			least++
+		}
+	}
+	switch {
+	case len(r.args) < least:
+		r.bad("it takes %s", form)
+	case len(r.args) > len(words) && len(words) == 0:
+		r.bad("it takes no arguments, not %s", strings.Join(r.args, " "))
+	case len(r.args) > len(words):
+		r.bad("it takes %s, not %s", form, strings.Join(r.args, " "))
+	}
+}
+
+// arg is an argument, "" if it was left out.
+func (r *remote) arg(i int) string {
+	if i < len(r.args) {
+		return r.args[i]
+	}
+	return ""
+}
+
+// config is how to talk to the cluster.
+func (r *remote) config() cluster.Config {
+	addr := r.addr
+	if addr == "" {
+		addr = os.Getenv("SLUICE_ADDR")
+	}
+	if addr == "" {
+		addr = defaultAddr
+	}
+	cfg := cluster.Config{Timeout: r.timeout}
+	for one := range strings.FieldsFuncSeq(addr, func(c rune) bool { return c == ',' || c == ';' || c == ' ' }) {
+		if _, port, err := net.SplitHostPort(one); err != nil || port == "" {
+			r.bad("-addr takes host:port, such as %s, or several with commas between, not %q", defaultAddr, one)
+		}
+		cfg.NameServers = append(cfg.NameServers, one)
+	}
+	if len(cfg.NameServers) == 0 {
+		r.bad("-addr takes host:port, such as %s, not %q", defaultAddr, addr)
+	}
+	cfg.TLS = r.tlsConfig()
+	cfg.AccessKey, cfg.SecretKey = r.credentials()
+	return cfg
+}
+
+// credentials reads the secret. It is never an argument, which everybody on the
+// machine could read.
+func (r *remote) credentials() (access, secret string) {
+	secret = os.Getenv("SLUICE_SECRET_KEY")
+	if r.accessKey == "" {
+		r.accessKey = os.Getenv("SLUICE_ACCESS_KEY")
+	}
+	if r.secretFile != "" {
+		b, err := os.ReadFile(r.secretFile)
+		if err != nil {
+			r.bad("-secret-file: %w", err)
+		}
+		secret = strings.TrimSpace(string(b))
+	}
+	switch {
+	case r.accessKey == "" && r.secretFile != "":
+		r.bad("-secret-file takes -access-key, too")
+	case r.accessKey == "":
+		return "", ""
+	case secret == "" && len(r.problems) == 0:
+		r.bad("-access-key takes a secret in $SLUICE_SECRET_KEY or in the file -secret-file FILE")
+	}
+	return r.accessKey, secret
+}
+
+// tlsConfig is nil without TLS.
+func (r *remote) tlsConfig() *tls.Config {
+	if !r.tls {
+		for _, name := range []string{"tls-ca", "tls-cert", "tls-key", "tls-name", "tls-skip-verify"} {
+			if r.given(name) {
+				r.bad("-%s takes -tls, too", name)
+			}
+		}
+		return nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: r.serverName, InsecureSkipVerify: r.skipVerify}
+	if r.ca != "" {
+		pool, err := readCA(r.ca)
+		if err != nil {
+			r.bad("-tls-ca: %w", err)
+		}
+		cfg.RootCAs = pool
+	}
+	if (r.cert == "") != (r.key == "") {
+		r.bad("-tls-cert and -tls-key take each other")
+	} else if r.cert != "" {
+		pair, err := tls.LoadX509KeyPair(r.cert, r.key)
+		if err != nil {
+			r.bad("-tls-cert, -tls-key: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg
+}
+
+// readCA reads the certificates of authorities.
+func readCA(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s has no certificate in PEM form", path)
+	}
+	return pool, nil
+}
+
+// exit tells an error, and answers the exit code.
+func (r *remote) exit(ctx context.Context, err error) int {
+	switch {
+	case err == nil:
+		return exitFine
+	case ctx.Err() != nil:
+		return failed(r.stderr, ctx.Err())
+	}
+	lines := strings.Split(err.Error(), "\n") // of each broker, if there are several
+	for _, line := range lines {
+		fmt.Fprintf(r.stderr, "sluice: %s\n", plain(line))
+	}
+	if _, ok := errors.AsType[*cluster.UnreachableError](err); ok {
+		return exitFailed
+	}
+	if _, ok := errors.AsType[*cluster.RefusedError](err); ok {
+		return exitRefused
+	}
+	if _, ok := errors.AsType[*cluster.NotFoundError](err); ok {
+		return exitRefused
+	}
+	if errors.Is(err, errRefused) {
+		return exitRefused
+	}
+	return exitFailed
+}
+
+// errRefused is joined to what this command itself does not do.
+var errRefused = errors.New("refused")
+
+// refusal is a reason of this command itself not to do something.
+type refusal struct{ text string }
+
+func (r *refusal) Error() string { return r.text }
+
+// Is makes it one of errRefused.
+func (r *refusal) Is(target error) bool { return target == errRefused }
+
+func refuse(format string, args ...any) error { return &refusal{fmt.Sprintf(format, args...)} }

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/server"
+	"github.com/sluicemq/sluice/sdk/config"
+)
+
+// serveFlags are the flags of "sluice serve", and what they make.
+type serveFlags struct {
+	*flagSet
+	dir   string
+	store embedded.Config
+	net   server.Config
+
+	cert, key, clientCA, acl string
+	autoCreate               *bool
+	level                    slog.Level
+	silent, jsonLog, version bool
+
+	// certificate is the one that new connections get.
+	certificate atomic.Pointer[tls.Certificate]
+}
+
+func newServeFlags() *serveFlags {
+	f := &serveFlags{flagSet: newFlags("serve", serveUsage)}
+	f.StringVar(&f.dir, "dir", "", "")
+	f.value("sync", "always, never or a duration above 0, such as 1s", f.setSync)
+	f.value("retention-age", "a duration above 0, such as 72h, or forever", func(s string) error {
+		if s == "forever" {
+			f.store.Retention.Age = -1
+			return nil
+		}
+		return positive(&f.store.Retention.Age)(s)
+	})
+	f.value("retention-bytes", "a size above 0, such as 10GiB", func(s string) error {
+		n, err := config.ParseSize(s)
+		if err != nil || n <= 0 {
+			return errForm
+		}
+		f.store.Retention.Bytes = int64(n)
+		return nil
+	})
+	f.word("on-corruption", map[string]func(){
+		"refuse":     func() { f.store.OnCorruption = embedded.Refuse },
+		"quarantine": func() { f.store.OnCorruption = embedded.Quarantine },
+	}, "refuse", "quarantine")
+	f.value("check-after", "a duration above 0, such as 6s", positive(&f.store.CheckAfter))
+	f.value("check-every", "a duration above 0, such as 30s", positive(&f.store.CheckEvery))
+	f.value("check-max", "1 and more", number(1, 1<<20, &f.store.CheckMax))
+	f.netFlags()
+	f.value("log", "debug, info, warn, error or off", f.setLevel)
+	f.word("log-format", map[string]func(){"text": func() { f.jsonLog = false }, "json": func() { f.jsonLog = true }}, "text", "json")
+	f.BoolVar(&f.version, "version", false, "")
+	return f
+}
+
+// netFlags are those of the port.
+func (f *serveFlags) netFlags() {
+	f.StringVar(&f.net.Listen, "listen", defaultAddr, "")
+	f.StringVar(&f.net.Advertise, "advertise", "", "")
+	f.StringVar(&f.cert, "tls-cert", "", "")
+	f.StringVar(&f.key, "tls-key", "", "")
+	f.StringVar(&f.clientCA, "tls-client-ca", "", "")
+	f.word("tls-mode", map[string]func(){
+		"required":   func() { f.net.TLSMode = server.TLSRequired },
+		"permissive": func() { f.net.TLSMode = server.TLSPermissive },
+	}, "required", "permissive")
+	f.StringVar(&f.acl, "acl", "", "")
+	f.BoolVar(&f.net.InsecureListen, "insecure-listen", false, "")
+	f.BoolFunc("auto-create", "", func(s string) error {
+		on, err := strconv.ParseBool(s)
+		if err != nil {
+			f.bad("-auto-create takes true or false, not %q", s)
+		}
+		f.autoCreate = &on
+		return nil
+	})
+	f.value("delay-levels", `durations above 0 with blanks between, such as "1s 5s 10s", 64 at most`, f.setLevels)
+	f.StringVar(&f.net.Cluster, "cluster", "", "")
+	f.StringVar(&f.net.Broker, "broker", "", "")
+}
+
+// word declares a flag that takes one of some words.
+func (f *serveFlags) word(name string, set map[string]func(), order ...string) {
+	f.value(name, alternatives(order), func(s string) error {
+		do, ok := set[s]
+		if !ok {
+			return errForm
+		}
+		do()
+		return nil
+	})
+}
+
+func (f *serveFlags) setSync(s string) error {
+	switch s {
+	case "always":
+		f.store.Sync = embedded.SyncAlways
+		return nil
+	case "never":
+		f.store.Sync = embedded.SyncNever
+		return nil
+	}
+	var d time.Duration
+	if err := positive(&d)(s); err != nil {
+		return err
+	}
+	f.store.Sync = embedded.SyncEvery(d)
+	return nil
+}
+
+func (f *serveFlags) setLevel(s string) error {
+	if s == "off" {
+		f.silent = true
+		return nil
+	}
+	f.silent = false
+	switch s {
+	case "debug":
+		f.level = slog.LevelDebug
+	case "info":
+		f.level = slog.LevelInfo
+	case "warn":
+		f.level = slog.LevelWarn
+	case "error":
+		f.level = slog.LevelError
+	default:
+		return errForm
+	}
+	return nil
+}
+
+// setLevels reads delays, in Go's form and in RocketMQ's, which has days.
+func (f *serveFlags) setLevels(s string) error {
+	words := strings.Fields(s)
+	if len(words) == 0 || len(words) > 64 {
+		return errForm
+	}
+	levels := make([]time.Duration, len(words))
+	for i, w := range words {
+		if days, ok := strings.CutSuffix(w, "d"); ok {
+			if n, err := strconv.Atoi(days); err == nil && n > 0 && n <= 365 {
+				levels[i] = time.Duration(n) * 24 * time.Hour
+				continue
+			}
+		}
+		if err := positive(&levels[i])(w); err != nil {
+			return err
+		}
+	}
+	f.net.DelayLevels = levels
+	return nil
+}
+
+// check looks at what the flags say together, and reads the files they name.
+func (f *serveFlags) check() {
+	host, port, err := net.SplitHostPort(f.net.Listen)
+	if err != nil || port == "" {
+		f.bad("-listen takes host:port, such as %s, not %q", defaultAddr, f.net.Listen)
+	}
+	if a := f.net.Advertise; a != "" {
+		h, p, err := net.SplitHostPort(a)
+		if err != nil || h == "" || p == "" || p == "0" {
+			f.bad("-advertise takes host:port that clients can dial, such as mq.example:9876, not %q", a)
+		}
+	} else if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		f.bad("-listen %s takes -advertise HOST:PORT, too: what clients are told to dial", f.net.Listen)
+	}
+	for _, n := range []struct{ flag, name string }{{"cluster", f.net.Cluster}, {"broker", f.net.Broker}} {
+		if n.name == "" {
+			continue
+		}
+		if err := driver.ValidTopic(n.name); err != nil {
+			f.bad("-%s: %w", n.flag, err)
+		}
+	}
+	f.checkTLS()
+	if f.acl != "" {
+		acl, err := server.LoadACL(f.acl)
+		if err != nil {
+			f.bad("-acl: %w", err)
+		}
+		f.net.ACL = acl
+	}
+	f.net.AutoCreate = f.loopback()
+	if f.autoCreate != nil {
+		f.net.AutoCreate = *f.autoCreate
+	}
+	f.checkExposed()
+}
+
+// checkExposed refuses an address that others reach, unless it is safe. The
+// server would, too, but when the store is open already.
+func (f *serveFlags) checkExposed() {
+	if f.net.InsecureListen || f.loopback() || len(f.problems) > 0 {
+		return
+	}
+	var missing []string
+	if f.net.TLS == nil {
+		missing = append(missing, "-tls-cert F -tls-key F")
+	} else if f.net.TLSMode != server.TLSRequired {
+		missing = append(missing, "-tls-mode required")
+	}
+	if f.net.ACL == nil {
+		missing = append(missing, "-acl F")
+	}
+	if len(missing) > 0 {
+		f.bad("-listen %s can be reached from other machines: it takes %s, or -insecure-listen to allow it without, or a loopback address such as %s",
+			f.net.Listen, strings.Join(missing, " and "), defaultAddr)
+	}
+}
+
+// loopback reports whether only this machine reaches the address. Names are
+// looked up, as the server does.
+func (f *serveFlags) loopback() bool {
+	addr, err := net.ResolveTCPAddr("tcp", f.net.Listen)
+	return err == nil && addr.IP.IsLoopback()
+}
+
+// checkTLS reads certificate, key and authority.
+func (f *serveFlags) checkTLS() {
+	if (f.cert == "") != (f.key == "") {
+		f.bad("-tls-cert and -tls-key take each other")
+		return
+	}
+	if f.cert == "" {
+		for _, name := range []string{"tls-client-ca", "tls-mode"} {
+			if f.given(name) {
+				f.bad("-%s takes -tls-cert and -tls-key, too", name)
+			}
+		}
+		return
+	}
+	f.net.TLS = &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.certificate.Load(), nil },
+	}
+	if err := f.loadCertificate(); err != nil {
+		f.bad("%w", err)
+	}
+	if f.clientCA == "" {
+		return
+	}
+	pool, err := readCA(f.clientCA)
+	if err != nil {
+		f.bad("-tls-client-ca: %w", err)
+	}
+	f.net.TLS.ClientCAs, f.net.TLS.ClientAuth = pool, tls.RequireAndVerifyClientCert
+}
+
+// loadCertificate reads the certificate that new connections get.
+func (f *serveFlags) loadCertificate() error {
+	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+	if err != nil {
+		return fmt.Errorf("-tls-cert, -tls-key: %w", err)
+	}
+	f.certificate.Store(&pair)
+	return nil
+}
+
+// logger writes to stderr what the level lets through.
+func (f *serveFlags) logger(stderr io.Writer) *slog.Logger {
+	o := &slog.HandlerOptions{Level: f.level}
+	switch {
+	case f.silent:
+		return slog.New(slog.DiscardHandler)
+	case f.jsonLog:
+		return slog.New(slog.NewJSONHandler(stderr, o))
+	default:
+		return slog.New(slog.NewTextHandler(stderr, o))
+	}
+}

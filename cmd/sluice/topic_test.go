@@ -1,0 +1,138 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sluicemq/sluice/broker/server"
+)
+
+func TestTopic(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.prints("there are no topics\n", "topic", "list")
+	k.prints("created topic orders: 2 queues, rw, on broker-a\n", "topic", "create", "orders", "-queues", "2")
+	k.prints("created topic audit: 4 queues, w, on broker-a\n", "topic", "create", "audit", "-perm", "w", "-broker", "broker-a")
+	k.refuses(exitRefused, "topic orders is there already; sluice topic update", "topic", "create", "orders")
+	k.refuses(exitRefused, "there is no broker broker-b (did you mean broker-a?), there is broker-a", "topic", "create", "x", "-broker", "broker-b")
+	k.prints(`
+TOPIC   KIND    QUEUES  PERM  BROKERS
+audit   normal  4       w     broker-a
+orders  normal  2       rw    broker-a
+`, "topic", "list")
+	k.ok("message", "send", "orders", "-queue", "1", "body")
+	k.prints(`
+topic     orders
+kind      normal
+perm      rw
+messages  1
+groups    -
+
+BROKER    QUEUE  FIRST  NEXT  MESSAGES  NEWEST
+broker-a      0      0     0         0  -
+broker-a      1      0     1         1  TIME--------------------
+`, "topic", "show", "orders")
+	k.refuses(exitRefused, "sluice: topic ordrs is not known (did you mean orders?)\n", "topic", "show", "ordrs")
+
+	k.prints("updated topic orders: 8 queues, rw, on broker-a\n", "topic", "update", "orders", "-queues", "8")
+	k.prints("updated topic orders: 8 queues, r, on broker-a\n", "topic", "update", "orders", "-perm", "r", "-order")
+	k.prints("updated topic orders: 8 queues, rw, on broker-a\n", "topic", "update", "orders", "-perm", "rw")
+	k.refuses(exitRefused, "did you mean orders?", "topic", "update", "orderz", "-perm", "rw")
+	k.refuses(exitRefused, "topic orders has 1 message and 0 groups; add -yes", "topic", "delete", "orders")
+	k.prints("deleted topic orders with 1 message\n", "topic", "delete", "-yes", "orders")
+	k.refuses(exitRefused, "topic orders is not known", "topic", "delete", "orders", "-yes")
+}
+
+func TestTopic_JSON(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.send("orders", 3)
+	if got := k.ok("topic", "list", "-json"); got != `{"topic":"orders","kind":"normal","read_queues":1,"write_queues":1,"perm":"rw","brokers":["broker-a"]}`+"\n" {
+		t.Errorf("printed %s", got)
+	}
+	kinds := map[any]any{}
+	for _, x := range k.objects("topic", "list", "-all") {
+		kinds[x["topic"]] = x["kind"]
+	}
+	for topic, kind := range map[string]string{"orders": "normal", "SCHEDULE_TOPIC_XXXX": "system", "broker-a": "system"} {
+		if kinds[topic] != kind {
+			t.Errorf("topic %s is %v, want %s", topic, kinds[topic], kind)
+		}
+	}
+	show := k.objects("topic", "show", "orders")[0]
+	queues := show["queues"].([]any)
+	if show["messages"] != 3.0 || len(queues) != 1 || queues[0].(map[string]any)["max"] != 3.0 {
+		t.Errorf("printed %v", show)
+	}
+	if x := k.objects("topic", "delete", "orders", "-yes")[0]; x["deleted"] != true || x["messages"] != 3.0 {
+		t.Errorf("printed %v", x)
+	}
+	if x := k.objects("topic", "create", "bills")[0]; x["topic"] != "bills" || x["read_queues"] != 4.0 {
+		t.Errorf("printed %v", x)
+	}
+}
+
+// Everything that is wrong with a command line is told at once.
+func TestRemote_WrongUsage(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"topic", []string{"topic takes a command, list, show, create, update or delete; see sluice help topic"}},
+		{"tpoic list", []string{`there is no command "tpoic" (did you mean topic?)`}},
+		{"topic lst", []string{`topic has no command "lst" (did you mean list?), it has list`}},
+		{"topic list orders", []string{"topic list: it takes no arguments, not orders"}},
+		{"topic show", []string{"topic show: it takes TOPIC; see sluice help topic show"}},
+		{"topic show a b", []string{"it takes TOPIC, not a b"}},
+		{"topic show a/b", []string{`topic name "a/b" holds '/'`}},
+		{
+			"topic create -queues 0 -perm x -typ FIFO -order=maybe -timeout 0 -addr nowhere -- a b",
+			[]string{
+				"sluice: topic create:\n", "  -queues takes 1 to 1024, not \"0\"\n", "  -perm takes rw, r or w, not \"x\"\n",
+				"-typ (did you mean type?)\n", "-order takes true or false, not \"maybe\"\n", "-timeout takes a duration above 0, such as 5s, not \"0\"\n",
+				"-addr takes host:port", "it takes TOPIC, not a b\n", "see sluice help topic create\n",
+			},
+		},
+		{"topic update orders", []string{"it takes something to change: -queues, -perm, -order or -type"}},
+		{"topic list -tls-ca x", []string{"-tls-ca takes -tls, too"}},
+		{"topic list -tls -tls-ca missing.pem -tls-cert x", []string{"-tls-ca: open missing.pem", "-tls-cert and -tls-key take each other"}},
+		{"topic list -secret-file missing -access-key k", []string{"-secret-file: open missing"}},
+		{"topic list -access-key k", []string{"-access-key takes a secret in $SLUICE_SECRET_KEY"}},
+		{"topic list -=x", []string{"bad flag syntax: -=x"}},
+		{"topic list -addr", []string{"flag needs an argument: -addr"}},
+		{"topic list -addr ,", []string{"-addr takes host:port"}},
+		{"group reset g", []string{"it takes GROUP TOPIC", "it takes -to POINT: first, last, a time"}},
+		{"group reset g t -to yesterday -queue -1", []string{`-to takes first, last`, `-queue takes a number from 0 on, not "-1"`}},
+		{"group reset g t -to 7", []string{"-to takes an offset with -queue only"}},
+		{"group reset g a/b -to first", []string{`topic name "a/b"`}},
+		{"group show a.b", []string{`group name "a.b" holds '.'`}},
+		{"lag a b", []string{"lag: it takes [GROUP], not a b"}},
+		{"message send", []string{"it takes TOPIC [BODY]"}},
+		{"message send t b -file f -lines", []string{"BODY and -file exclude each other", "-lines takes -file or standard input, not BODY"}},
+		{"message send t b -delay 1s -delay-level 3 -property x -at noon", []string{
+			"-delay, -at and -delay-level exclude each other", `-property takes name=value, not "x"`, `-at takes a time such as`,
+		}},
+		{"message send t b -delay-level 19", []string{"-delay-level takes 1 to 18"}},
+		{"message send t b -tag a||b", []string{`tag "a||b" holds ||`}},
+		{"message find t", []string{"it takes -key KEY"}},
+		{"message find t -key k -since x", []string{"-since takes a time such as"}},
+		{"message browse t -tag a -sql b -limit 0", []string{"-tag and -sql exclude each other", "-limit takes 1 to 10000"}},
+		{"message browse t -from 3", []string{"-from takes an offset with -queue only"}},
+		{"dlq redrive g -rate 0 -limit 0 -to a/b", []string{"-rate takes a number above 0", "-limit takes 1 and more", "-to: topic name"}},
+		{"dlq peek g -from 3", []string{"-from takes an offset with -queue only"}},
+		{"dlq drain g", []string{`dlq has no command "drain"`}},
+		{"help topic lst", []string{`there is no help for "topic lst" (did you mean list?)`}},
+		{"help topics", []string{`there is no help for "topics" (did you mean topic?)`}},
+	} {
+		r := call(t.Context(), strings.Fields(c.args)...)
+		if r.code != exitFailed || r.out != "" {
+			t.Errorf("sluice %s: exit code %d, printed %q", c.args, r.code, r.out)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(r.err, want) {
+				t.Errorf("sluice %s told\n%s\nwant %q", c.args, r.err, want)
+			}
+		}
+	}
+}
