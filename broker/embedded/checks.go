@@ -244,6 +244,6 @@ type checker struct {
 	parallel int
 	f        driver.CheckFunc
 	abroad   func(Check) bool // instead of f: asks a client elsewhere
-	running  int            // guarded by checks.mu
-	wg       sync.WaitGroup // its goroutines
+	running  int              // guarded by checks.mu
+	wg       sync.WaitGroup   // its goroutines
 }

@@ -212,26 +212,31 @@ func (s *scanner) escaped(plain int) string {
 		s.left -= len(s.s) - s.i
 	}
 	start := s.room.Len()
-	j := s.i + 1
-	for plain >= 0 {
-		s.room.WriteString(s.s[j : j+plain])
-		j += plain
-		if j >= len(s.s) {
-			break
-		}
-		if s.s[j] == '"' {
+	from := s.i + 1
+	for j := from + plain; j < len(s.s); {
+		switch s.s[j] {
+		case '"':
+			s.room.WriteString(s.s[from:j])
 			s.i = j + 1
 			return s.room.String()[start:]
+		case '\\':
+			r, n := escape(s.s[j:])
+			if n == 0 {
+				s.i = j
+				s.fail("bad escape")
+				return ""
+			}
+			s.room.WriteString(s.s[from:j])
+			if r < utf8.RuneSelf {
+				s.room.WriteByte(byte(r))
+			} else {
+				s.room.WriteRune(r)
+			}
+			j += n
+			from = j
+		default:
+			j++
 		}
-		r, n := escape(s.s[j:])
-		if n == 0 {
-			s.i = j
-			s.fail("bad escape")
-			return ""
-		}
-		s.room.WriteRune(r)
-		j += n
-		plain = strings.IndexAny(s.s[j:], `"\`)
 	}
 	s.fail("text without an end")
 	return ""

@@ -31,7 +31,7 @@ func deleteGroup(s *Server, _ *conn, req, _ *remoting.Command) error {
 		}
 		s.counts.forgetGroup(name)
 		if positions {
-			s.resets.forget(func(k laneKey, _ reset) bool { return k.group == name })
+			s.resets.forget(func(k laneKey) bool { return k.group == name })
 		}
 		s.changed("delete group", name)
 		return nil

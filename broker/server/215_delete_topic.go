@@ -35,7 +35,7 @@ func deleteTopic(s *Server, _ *conn, req, _ *remoting.Command) error {
 		}
 		s.topics.forget(name)
 		s.counts.forgetTopic(name)
-		s.resets.forget(func(k laneKey, _ reset) bool { return k.topic == name })
+		s.resets.forget(func(k laneKey) bool { return k.topic == name })
 		s.changed("delete topic", name)
 		return nil
 	})

@@ -111,34 +111,20 @@ func TestACL_Unproven(t *testing.T) {
 	known.must(signed(request(90)))
 }
 
-// TestACL_Rights goes through who may do what.
-func TestACL_Rights(t *testing.T) {
-	t.Parallel()
-	allowed := func(code int, r right) handler {
-		return handler{code: code, right: r, serve: func(*Server, *conn, *remoting.Command, *remoting.Command) error { return nil }}
-	}
-	var log syncBuffer
-	s := serveOn(t, Config{ACL: testACL(t), Logger: slog.New(slog.NewTextHandler(&log, nil))},
-		allowed(remoting.ReqSendMessage, needs(onTopic("topic", pub))),
-		allowed(remoting.ReqSendMessageV2, needs(onTopic("b", pub))),
-		allowed(remoting.ReqPullMessage, needs(onTopic("topic", sub), onGroup("consumerGroup"))),
-		allowed(remoting.ReqUpdateConsumerOffset, needs(onTopic("topic", sub), onGroup("consumerGroup"))),
-		allowed(remoting.ReqCreateTopic, adminOnly()),
-		handler{code: 95, serve: func(_ *Server, c *conn, req, _ *remoting.Command) error {
-			return c.permit(topicKind, req.Fields.Get("of"), sub)
-		}},
-	)
-	p := s.dial(t)
+// attempt is a request of the account without special rights.
+type attempt struct {
+	cmd    *remoting.Command
+	remark string // of a refusal
+}
+
+func rightsOfService() []attempt {
 	hb := func(group, topic string) *remoting.Command { return beat("me", group, subTo(topic, "*", 1)) }
 	check := func(group, topic string) *remoting.Command {
 		cmd := request(remoting.ReqCheckClientConfig)
 		cmd.Body = remoting.CheckClient{ClientID: "me", Group: group, Subscription: subTo(topic, "*", 1)}.AppendTo(nil)
 		return cmd
 	}
-	for _, test := range []struct {
-		cmd    *remoting.Command
-		remark string // of a refusal
-	}{
+	return []attempt{
 		{request(10, "topic", "written"), ""},
 		{request(10, "topic", "both"), ""},
 		{request(10, "topic", "read"), "no permission PUB on topic read"},
@@ -180,7 +166,28 @@ func TestACL_Rights(t *testing.T) {
 		{request(95, "of", "read"), ""},
 		{request(95, "of", "%RETRY%denied"), "no permission SUB on group denied"},
 		{request(95, "of", "written"), "no permission SUB on topic written"},
-	} {
+	}
+}
+
+// TestACL_Rights goes through who may do what.
+func TestACL_Rights(t *testing.T) {
+	t.Parallel()
+	allowed := func(code int, r right) handler {
+		return handler{code: code, right: r, serve: func(*Server, *conn, *remoting.Command, *remoting.Command) error { return nil }}
+	}
+	var log syncBuffer
+	s := serveOn(t, Config{ACL: testACL(t), Logger: slog.New(slog.NewTextHandler(&log, nil))},
+		allowed(remoting.ReqSendMessage, needs(onTopic("topic", pub))),
+		allowed(remoting.ReqSendMessageV2, needs(onTopic("b", pub))),
+		allowed(remoting.ReqPullMessage, needs(onTopic("topic", sub), onGroup("consumerGroup"))),
+		allowed(remoting.ReqUpdateConsumerOffset, needs(onTopic("topic", sub), onGroup("consumerGroup"))),
+		allowed(remoting.ReqCreateTopic, adminOnly()),
+		handler{code: 95, serve: func(_ *Server, c *conn, req, _ *remoting.Command) error {
+			return c.permit(topicKind, req.Fields.Get("of"), sub)
+		}},
+	)
+	p := s.dial(t)
+	for _, test := range rightsOfService() {
 		a := p.ask(signed(test.cmd))
 		switch {
 		case test.remark == "" && a.Code != 0:
@@ -190,7 +197,7 @@ func TestACL_Rights(t *testing.T) {
 		}
 	}
 	for _, cmd := range []*remoting.Command{
-		request(17, "topic", "anything"), request(10, "topic", "anything"), hb("anyone", "anything"), request(95, "of", "anything"),
+		request(17, "topic", "anything"), request(10, "topic", "anything"), beat("me", "anyone", subTo("anything", "*", 1)), request(95, "of", "anything"),
 	} {
 		remoting.SignCommand(adminKey, adminSecret, cmd)
 		if a := p.ask(cmd); a.Code != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -146,3 +147,23 @@ type idle struct{}
 func (idle) Assigned(driver.Lane)                 {}
 func (idle) Revoked(context.Context, driver.Lane) {}
 func (idle) Lost(driver.Lane)                     {}
+
+// host is the address of the server.
+func (b *bundle) host(t *testing.T) netip.AddrPort {
+	t.Helper()
+	host, err := netip.ParseAddrPort(b.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
+
+// half stores a half message and answers its position.
+func (b *bundle) half(t *testing.T, topic, group, tx string) int64 {
+	t.Helper()
+	r, err := b.store.Put([]embedded.Put{{Topic: topic, Group: group, Tx: tx, Body: []byte("half"), Properties: []byte("TRAN_MSG\x01true\x02PGROUP\x01" + group + "\x02")}}).Wait(t.Context())
+	if err != nil || r[0].Err != nil {
+		t.Fatal(err, r[0].Err)
+	}
+	return r[0].Pos
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +36,19 @@ func (p *parking) handler(code int) handler {
 		p.cmds, p.from = append(p.cmds, clone(resp)), append(p.from, c)
 		return errLater
 	}}
+}
+
+// await waits until n requests are parked.
+func (p *parking) await(n int) {
+	for {
+		p.mu.Lock()
+		have := len(p.cmds)
+		p.mu.Unlock()
+		if have >= n {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 func (p *parking) release() {

@@ -350,15 +350,7 @@ func TestClose_UnderLoad(t *testing.T) {
 	}
 	waiting := s.dial(t)
 	opaque := waiting.send(request(91))
-	for {
-		lot.mu.Lock()
-		n := len(lot.cmds)
-		lot.mu.Unlock()
-		if n == 1 {
-			break
-		}
-		runtime.Gosched()
-	}
+	lot.await(1)
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close(context.Background()) }()
 	for !s.isClosing() {

@@ -13,34 +13,23 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
-// TestNameServer is a transcript of what clients and operators ask a name
-// server: request, code, body with the address left out.
-func TestNameServer(t *testing.T) {
-	t.Parallel()
-	s := serveOn(t, Config{AutoCreate: true})
-	s.makeTopic(t, "TopicTest", 4)
-	cfg := defaultTopic("Narrow", 8)
-	cfg.ReadQueues, cfg.WriteQueues, cfg.Perm, cfg.SysFlag = 6, 2, 4, unitTopic|unitSubscription
-	settings, err := cfg.settings()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.store.PutTopic(t.Context(), embedded.Topic{Name: "Narrow", Queues: 8, Settings: settings}); err != nil {
-		t.Fatal(err)
-	}
-	p := s.dial(t)
+// step is one request of a transcript.
+type step struct {
+	cmd    *remoting.Command
+	code   int
+	answer string // the body, or the remark of a refusal
+	fields string
+}
+
+// nameServerSteps are what clients and operators ask a name server.
+func nameServerSteps() []step {
 	route := func(queues int, perm, flag int) string {
 		return routeOf(queues, queues, perm, flag)
 	}
 	const system = `"DefaultCluster","DefaultCluster_REPLY_TOPIC","OFFSET_MOVED_EVENT","RMQ_SYS_TRACE_TOPIC","RMQ_SYS_TRANS_HALF_TOPIC","RMQ_SYS_TRANS_OP_HALF_TOPIC","SCHEDULE_TOPIC_XXXX","SELF_TEST_TOPIC","TBW102","TRANS_CHECK_MAX_TIME_TOPIC"`
 	all := strings.Replace(system, `"OFFSET`, `"Narrow","OFFSET`, 1)
 	all = strings.Replace(all, `"TRANS_CHECK_MAX_TIME_TOPIC"`, `"TRANS_CHECK_MAX_TIME_TOPIC","TopicTest","broker-a"`, 1)
-	for _, step := range []struct {
-		cmd    *remoting.Command
-		code   int
-		answer string // the body, or the remark of a refusal
-		fields string
-	}{
+	return []step{
 		{cmd: request(105, "topic", "TopicTest"), answer: route(4, 6, 0)},
 		{cmd: request(105, "topic", "TopicTest", "acceptStandardJsonOnly", "true"), answer: route(4, 6, 0)},
 		{cmd: request(105, "topic", "TBW102"), answer: route(8, 7, 0)},
@@ -89,7 +78,26 @@ func TestNameServer(t *testing.T) {
 		{cmd: request(322), code: 1, answer: "this name server has its own broker in the same process and takes no others"},
 		{cmd: request(904), code: 1, answer: "this name server has its own broker in the same process and takes no others"},
 		{cmd: request(901), code: 3, answer: " request type 901 not supported"},
-	} {
+	}
+}
+
+// TestNameServer is a transcript of what clients and operators ask a name
+// server: request, code, body with the address left out.
+func TestNameServer(t *testing.T) {
+	t.Parallel()
+	s := serveOn(t, Config{AutoCreate: true})
+	s.makeTopic(t, "TopicTest", 4)
+	cfg := defaultTopic("Narrow", 8)
+	cfg.ReadQueues, cfg.WriteQueues, cfg.Perm, cfg.SysFlag = 6, 2, 4, unitTopic|unitSubscription
+	settings, err := cfg.settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.PutTopic(t.Context(), embedded.Topic{Name: "Narrow", Queues: 8, Settings: settings}); err != nil {
+		t.Fatal(err)
+	}
+	p := s.dial(t)
+	for _, step := range nameServerSteps() {
 		a := p.ask(step.cmd)
 		got := string(a.Body)
 		if a.Code != 0 {

@@ -12,104 +12,119 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
+// registryModel is a registry beside a plain list of what happened.
+type registryModel struct {
+	r     *registry
+	clock *clock
+	conns []*conn
+	model map[string]map[*conn]registered // by group
+	store map[string]map[string]bool      // what the store was told: group, id
+}
+
+type registered struct {
+	id string
+	at int64
+}
+
+var modelGroups = []string{"A", "B", "C"}
+
+func newRegistryModel() *registryModel {
+	m := &registryModel{
+		clock: &clock{started: time.Now()}, model: map[string]map[*conn]registered{}, store: map[string]map[string]bool{},
+	}
+	m.clock.last.Store(1)
+	m.r = newRegistry(m.clock, Limits{}.withDefaults())
+	for _, g := range modelGroups {
+		m.model[g], m.store[g] = map[*conn]registered{}, map[string]bool{}
+	}
+	m.r.joined = func(group, id string, _ []string) { m.store[group][id] = true }
+	m.r.left = func(group, id string) { delete(m.store[group], id) }
+	for i := range 5 {
+		m.conns = append(m.conns, &conn{remote: fmt.Sprint(i)})
+	}
+	return m
+}
+
+func (m *registryModel) draw(t *rapid.T) (*conn, string) {
+	return rapid.SampledFrom(m.conns).Draw(t, "conn"), rapid.SampledFrom(modelGroups).Draw(t, "group")
+}
+
+func (m *registryModel) Beat(t *rapid.T) {
+	c, g := m.draw(t)
+	id := rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "id")
+	old, was := m.model[g][c]
+	changed, err := m.r.consume(client{conn: c, id: id}, registration{group: g, model: remoting.Clustering, complete: true})
+	if c.unregistered {
+		if err == nil {
+			t.Fatal("a connection that has ended is registered")
+		}
+		return
+	}
+	if err != nil || changed != (!was || old.id != id) {
+		t.Fatalf("changed %v, error %v", changed, err)
+	}
+	m.model[g][c] = registered{id, m.clock.now()}
+}
+
+func (m *registryModel) Leave(t *rapid.T) {
+	c, g := m.draw(t)
+	_, was := m.model[g][c]
+	if m.r.leave(c, g) != was {
+		t.Fatalf("leave of a member %v", was)
+	}
+	delete(m.model[g], c)
+}
+
+func (m *registryModel) Gone(t *rapid.T) {
+	c, _ := m.draw(t)
+	var want []string
+	for _, g := range modelGroups {
+		if _, was := m.model[g][c]; was {
+			want = append(want, g)
+			delete(m.model[g], c)
+		}
+	}
+	got := m.r.gone(c)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Fatalf("groups %v, want %v", got, want)
+	}
+}
+
+func (m *registryModel) Expire(t *rapid.T) {
+	const after = 15
+	m.clock.last.Add(int64(rapid.IntRange(0, 10).Draw(t, "later")))
+	m.r.expire(after)
+	for _, members := range m.model {
+		maps.DeleteFunc(members, func(_ *conn, s registered) bool { return s.at < m.clock.now()-after })
+	}
+}
+
+func (m *registryModel) Check(t *rapid.T) {
+	for _, g := range modelGroups {
+		var want []string
+		for _, s := range m.model[g] {
+			want = append(want, s.id)
+		}
+		slices.Sort(want)
+		want = slices.Compact(want)
+		if got := m.r.ids(g); !slices.Equal(got, want) {
+			t.Fatalf("group %s has %v, want %v", g, got, want)
+		}
+		if told := slices.Sorted(maps.Keys(m.store[g])); !slices.Equal(told, want) {
+			t.Fatalf("the store was told of %v in group %s, want %v", told, g, want)
+		}
+		if _, ok := m.r.view(g); ok != (len(want) > 0) {
+			t.Fatalf("group %s is there: %v", g, ok)
+		}
+	}
+}
+
 // TestRegistry_Model: whatever clients do, the registry has the members that a
 // plain list of what happened has, and the store was told the same.
 func TestRegistry_Model(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		clock := &clock{started: time.Now()}
-		clock.last.Store(1)
-		r := newRegistry(clock, Limits{}.withDefaults())
-		store := map[string]map[string]bool{} // group, id
-		r.joined = func(group, id string, _ []string) {
-			if store[group] == nil {
-				store[group] = map[string]bool{}
-			}
-			store[group][id] = true
-		}
-		r.left = func(group, id string) { delete(store[group], id) }
-		conns := make([]*conn, 5)
-		for i := range conns {
-			conns[i] = &conn{remote: fmt.Sprint(i)}
-		}
-		type seen struct {
-			id string
-			at int64
-		}
-		model := map[string]map[*conn]seen{}
-		groups := []string{"A", "B", "C"}
-		connGen, groupGen := rapid.SampledFrom(conns), rapid.SampledFrom(groups)
-		t.Repeat(map[string]func(*rapid.T){
-			"beat": func(t *rapid.T) {
-				c, g, id := connGen.Draw(t, "conn"), groupGen.Draw(t, "group"), rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "id")
-				old, was := model[g][c]
-				changed, err := r.consume(client{conn: c, id: id}, registration{group: g, model: remoting.Clustering, complete: true})
-				if c.unregistered {
-					if err == nil {
-						t.Fatal("a connection that has ended is registered")
-					}
-					return
-				}
-				if err != nil || changed != (!was || old.id != id) {
-					t.Fatalf("changed %v, error %v", changed, err)
-				}
-				if model[g] == nil {
-					model[g] = map[*conn]seen{}
-				}
-				model[g][c] = seen{id, clock.now()}
-			},
-			"leave": func(t *rapid.T) {
-				c, g := connGen.Draw(t, "conn"), groupGen.Draw(t, "group")
-				_, was := model[g][c]
-				if r.leave(c, g) != was {
-					t.Fatalf("leave of a member %v", was)
-				}
-				delete(model[g], c)
-			},
-			"gone": func(t *rapid.T) {
-				i := rapid.IntRange(0, len(conns)-1).Draw(t, "conn")
-				var want []string
-				for _, g := range groups {
-					if _, was := model[g][conns[i]]; was {
-						want = append(want, g)
-						delete(model[g], conns[i])
-					}
-				}
-				got := r.gone(conns[i])
-				slices.Sort(got)
-				if !slices.Equal(got, want) {
-					t.Fatalf("groups %v, want %v", got, want)
-				}
-			},
-			"expire": func(t *rapid.T) {
-				clock.last.Add(int64(rapid.IntRange(0, 10).Draw(t, "later")))
-				const after = 15
-				r.expire(after)
-				for _, members := range model {
-					maps.DeleteFunc(members, func(_ *conn, s seen) bool { return s.at < clock.now()-after })
-				}
-			},
-			"": func(t *rapid.T) {
-				for _, g := range groups {
-					var want []string
-					for _, s := range model[g] {
-						want = append(want, s.id)
-					}
-					slices.Sort(want)
-					want = slices.Compact(want)
-					if got := r.ids(g); !slices.Equal(got, want) {
-						t.Fatalf("group %s has %v, want %v", g, got, want)
-					}
-					if told := slices.Sorted(maps.Keys(store[g])); !slices.Equal(told, want) {
-						t.Fatalf("the store was told of %v in group %s, want %v", told, g, want)
-					}
-					if _, ok := r.view(g); ok != (len(want) > 0) {
-						t.Fatalf("group %s is there: %v", g, ok)
-					}
-				}
-			},
-		})
-	})
+	rapid.Check(t, func(t *rapid.T) { t.Repeat(rapid.StateMachineActions(newRegistryModel())) })
 }
 
 func TestRegistry_Subscriptions(t *testing.T) {

@@ -28,7 +28,7 @@ type laneKey struct {
 
 type reset struct {
 	offset int64
-	since  int64 // by the server's clock
+	seen   int64 // when the group was online, by the server's clock
 }
 
 func newResets(c *clock) *resets {
@@ -78,14 +78,14 @@ func (r *resets) set(group, topic string, queue int, offset int64) {
 }
 
 // forget drops what is pending on lanes that the condition holds for.
-func (r *resets) forget(of func(laneKey, reset) bool) {
+func (r *resets) forget(of func(laneKey) bool) {
 	if r.count.Load() == 0 {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for k, p := range r.pending {
-		if of(k, p) {
+	for k := range r.pending {
+		if of(k) {
 			delete(r.pending, k)
 		}
 	}
@@ -96,13 +96,25 @@ func (r *resets) forget(of func(laneKey, reset) bool) {
 // for so long that they hold no queues any more: a client that comes anew asks
 // for the position, and it is the right one.
 func (s *Server) expireResets() {
-	if s.resets.count.Load() == 0 {
+	r := s.resets
+	if r.count.Load() == 0 {
 		return
 	}
-	old := s.clock.now() - 2*int64(s.cfg.Limits.ClientExpiry)
 	online := map[string]bool{}
 	for _, name := range s.clients.groupNames() {
 		online[name] = true
 	}
-	s.resets.forget(func(k laneKey, r reset) bool { return !online[k.group] && r.since < old })
+	now := s.clock.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, p := range r.pending {
+		switch {
+		case online[k.group]:
+			p.seen = now
+			r.pending[k] = p
+		case now-p.seen > 2*int64(s.cfg.Limits.ClientExpiry):
+			delete(r.pending, k)
+		}
+	}
+	r.count.Store(int64(len(r.pending)))
 }
