@@ -17,7 +17,7 @@ type ownMarker interface {
 //	topic        required here, by Topic or by configuration
 //	group        required, as topic
 //	tags         "a || b"; all by default; excludes sql
-//	sql          an SQL92 expression over the properties
+//	sql          an SQL92 expression over the properties, TAGS and KEYS; excludes tags
 //	name         the name of the listener in control, configuration and logs; see [Provide] for the default
 //	concurrency  handlers at a time; 16 by default
 //	prefetch     messages that may wait in memory for a handler; as concurrency by default

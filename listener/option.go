@@ -24,7 +24,8 @@ func Group(group string) Option { return set(keyGroup, group) }
 // Tags selects by an expression such as "paid || refunded".
 func Tags(expr string) Option { return set(keyTags, expr) }
 
-// SQL selects by an SQL92 expression over the properties.
+// SQL selects by an SQL92 expression over the properties, with RocketMQ's
+// grammar; the tag goes by the name TAGS, the keys by KEYS. See [driver.Filter].
 func SQL(expr string) Option { return set(keySQL, expr) }
 
 // Concurrency is how many handlers run at a time.

@@ -31,7 +31,12 @@ type SubscribeSpec struct {
 type Filter struct {
 	// Tags selects messages that carry one of them.
 	Tags []string
-	// SQL is an SQL92 expression over the properties.
+	// SQL is an SQL92 expression over the properties, with the grammar and the
+	// answers of RocketMQ: three-valued logic, and properties are texts that are
+	// read as numbers where they are compared with numbers. The tag goes by the
+	// name TAGS, the keys, with blanks between them, by KEYS. A message for
+	// which the expression is not true counts as settled. An expression that
+	// cannot be read is [InvalidArgument].
 	SQL string
 }
 

@@ -14,10 +14,14 @@ func filterCases() []testCase {
 		{g, "all", 0, func(e *env) { filterTags(e, driver.Filter{}, "w", "p", "g", "none") }},
 		{g, "one_tag", needTags, func(e *env) { filterTags(e, driver.Filter{Tags: []string{"water"}}, "w") }},
 		{g, "two_tags", needTags, func(e *env) { filterTags(e, driver.Filter{Tags: []string{"water", "power"}}, "w", "p") }},
-		{g, "no_match_moves_on", needTags, filterMovesOn},
+		{g, "no_match_moves_on", needTags, func(e *env) { filterMovesOn(e, driver.Filter{Tags: []string{"yes"}}) }},
 		{g, "same_hash", needTags, filterSameHash},
-		{g, "after_retry", needTags, filterAfterRetry},
+		{g, "after_retry", needTags, func(e *env) { filterAfterRetry(e, driver.Filter{Tags: []string{"yes"}}) }},
 		{g, "sql", needSQL, filterSQL},
+		{g, "sql_tag_and_keys", needSQL, filterSQLNames},
+		{g, "sql_not_a_number", needSQL, filterSQLNumbers},
+		{g, "sql_no_match_moves_on", needSQL, func(e *env) { filterMovesOn(e, driver.Filter{SQL: "TAGS = 'yes'"}) }},
+		{g, "sql_after_retry", needSQL, func(e *env) { filterAfterRetry(e, driver.Filter{SQL: "TAGS = 'yes' AND tried IS NULL"}) }},
 	}
 }
 
@@ -37,9 +41,9 @@ func filterTags(e *env, f driver.Filter, want ...string) {
 }
 
 // filterMovesOn: unselected messages do not hold the position back.
-func filterMovesOn(e *env) {
+func filterMovesOn(e *env, yes driver.Filter) {
 	topic := e.topic(1)
-	spec := driver.SubscribeSpec{Group: "group", Topic: topic, Filter: driver.Filter{Tags: []string{"yes"}}}
+	spec := driver.SubscribeSpec{Group: "group", Topic: topic, Filter: yes}
 	m := e.join("client", spec, memberOptions{})
 	for range 40 {
 		e.send(&driver.Message{Topic: topic, Tag: "no", Body: []byte("no")})
@@ -63,35 +67,26 @@ func filterSameHash(e *env) {
 }
 
 // filterAfterRetry: a redelivery belongs to the group whatever the filter.
-func filterAfterRetry(e *env) {
+func filterAfterRetry(e *env, yes driver.Filter) {
 	topic := e.topic(1)
-	m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic, Filter: driver.Filter{Tags: []string{"a"}}}, memberOptions{})
-	e.send(&driver.Message{Topic: topic, Tag: "a", Body: []byte("x")})
-	m.take(1)[0].settle(driver.Retry, 0)
-	if a := m.take(1)[0]; a.d.Attempt != 2 || a.d.Tag != "a" {
-		e.Errorf("redelivery of a filtered message: got %v with tag %q, want attempt 2 and tag a", a, a.d.Tag)
+	m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic, Filter: yes}, memberOptions{})
+	e.send(&driver.Message{Topic: topic, Tag: "yes", Body: []byte("x")})
+	tried := driver.Settlement{Outcome: driver.Retry, Properties: map[string]string{"tried": "1"}}
+	e.must("retry", m.take(1)[0].try(tried))
+	if a := m.take(1)[0]; a.d.Attempt != 2 || a.d.Tag != "yes" {
+		e.Errorf("redelivery of a filtered message: got %v with tag %q, want attempt 2 and tag yes", a, a.d.Tag)
 	}
 }
 
-// filterSQL sends rows and selects by expressions, three-valued logic included.
+// filterSQL selects by expressions, three-valued logic included.
 func filterSQL(e *env) {
-	topic := e.topic(1)
-	rows := []struct {
-		body  string
-		props map[string]string
-	}{
-		{"red3", map[string]string{"color": "red", "size": "3"}},
-		{"red9", map[string]string{"color": "red", "size": "9"}},
-		{"blue7", map[string]string{"color": "blue", "size": "7"}},
-		{"green", map[string]string{"color": "green"}}, // no size
-		{"bare", nil},
-	}
-	var ms []*driver.Message
-	for _, r := range rows {
-		ms = append(ms, &driver.Message{Topic: topic, Body: []byte(r.body), Properties: r.props})
-	}
-	e.send(ms...)
-	for _, c := range [][2]string{
+	selectBySQL(e, []*driver.Message{
+		{Body: []byte("red3"), Properties: map[string]string{"color": "red", "size": "3"}},
+		{Body: []byte("red9"), Properties: map[string]string{"color": "red", "size": "9"}},
+		{Body: []byte("blue7"), Properties: map[string]string{"color": "blue", "size": "7"}},
+		{Body: []byte("green"), Properties: map[string]string{"color": "green"}}, // no size
+		{Body: []byte("bare")},
+	}, [][2]string{
 		{"color = 'red'", "red3 red9"},
 		{"color = 'red' AND size > 5", "red9"},
 		{"color <> 'red'", "blue7 green"},
@@ -110,7 +105,51 @@ func filterSQL(e *env) {
 		{"size > 5 OR size <= 5", "blue7 red3 red9"},
 		{"(color = 'red' OR color = 'blue') AND NOT (size = 9)", "blue7 red3"},
 		{"TRUE", "bare blue7 green red3 red9"},
-	} {
+	})
+}
+
+// filterSQLNames: tag and keys are properties for SQL, by their names on the
+// wire of RocketMQ.
+func filterSQLNames(e *env) {
+	selectBySQL(e, []*driver.Message{
+		{Body: []byte("water"), Tag: "water", Keys: []string{"B-1", "B-2"}},
+		{Body: []byte("power"), Tag: "power", Properties: map[string]string{"tags": "water"}},
+		{Body: []byte("none")},
+	}, [][2]string{
+		{"TAGS = 'water'", "water"},
+		{"TAGS <> 'water'", "power"},
+		{"TAGS IN ('water', 'power')", "power water"},
+		{"TAGS IS NULL", "none"},
+		{"KEYS = 'B-1 B-2'", "water"},
+		{"KEYS IS NULL AND tags = 'water'", "power"},
+	})
+}
+
+// filterSQLNumbers: a property that is not the number it is compared with
+// selects nothing, unless the answer is known without it.
+func filterSQLNumbers(e *env) {
+	selectBySQL(e, []*driver.Message{
+		{Body: []byte("big"), Properties: map[string]string{"size": "big", "color": "red"}},
+		{Body: []byte("half"), Properties: map[string]string{"size": "5.5", "color": "red"}},
+		{Body: []byte("six"), Properties: map[string]string{"size": "6", "color": "red"}},
+	}, [][2]string{
+		{"size > 5", "six"},
+		{"NOT (size > 5)", ""},
+		{"size > 5.0", "half six"},
+		{"size > 5 OR color = 'red'", "six"},
+		{"color = 'red' OR size > 5", "big half six"},
+		{"size = 'big' OR size = 5.5", "big half"},
+	})
+}
+
+// selectBySQL sends messages and selects from them by each expression.
+func selectBySQL(e *env, ms []*driver.Message, cases [][2]string) {
+	topic := e.topic(1)
+	for _, m := range ms {
+		m.Topic = topic
+	}
+	e.send(ms...)
+	for _, c := range cases {
 		expr, want := c[0], strings.Fields(c[1])
 		m := e.join(e.name("client"), driver.SubscribeSpec{Group: e.name("group"), Topic: topic, Filter: driver.Filter{SQL: expr}}, memberOptions{})
 		got := m.take(len(want))

@@ -68,7 +68,7 @@ func TestRun_CatchesMutants(t *testing.T) {
 			t.Run(base+"/"+strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
 				t.Parallel()
 				c := caseNamed(t, m.caughtBy)
-				if bad := attempt(t, h, c.run); len(bad) > 0 && c.name != "sql" { // no broker here claims SQL
+				if bad := attempt(t, h, c.run); len(bad) > 0 {
 					t.Fatalf("%s fails for the correct driver: %q", m.caughtBy, bad)
 				}
 				bad := attempt(t, wrapped(h, m.wrap), c.run)

@@ -38,7 +38,7 @@ func (a topicAdmin) DeleteTopic(ctx context.Context, name string) error {
 	if groups := e.groups.living(name); len(groups) > 0 {
 		return driver.Errorf(driver.FailedPrecondition, op, "groups %q have living members; stop them first", groups)
 	}
-	if err := a.run(ctx, op, &topicJob{info: driver.TopicInfo{Name: name}, remove: true}); err != nil {
+	if err := a.run(ctx, op, &topicJob{info: driver.TopicInfo{Name: name}, remove: e.groups}); err != nil {
 		return err
 	}
 	e.groups.forgetTopic(name)
@@ -74,7 +74,7 @@ func (a topicAdmin) Topics(ctx context.Context) ([]driver.TopicInfo, error) {
 // topicJob creates or removes a topic.
 type topicJob struct {
 	info   driver.TopicInfo
-	remove bool
+	remove *groups // that must forget the topic; nil to create it
 	frame  *frame
 	err    *driver.Error
 }
@@ -83,15 +83,16 @@ func (j *topicJob) stage(w *writer) {
 	t := w.plan.topic(j.info.Name)
 	have := len(t.next)
 	switch {
-	case j.remove && have == 0:
+	case j.remove != nil && have == 0:
 		j.err = driver.Errorf(driver.NotFound, "", "there is no such topic")
-	case j.remove:
+	case j.remove != nil:
 		j.frame = &frame{
 			fact: fact{kind: record.TopicDeleted, ctl: &control{topic: record.Topic{Name: j.info.Name}}},
 			head: record.AppendName(nil, j.info.Name),
 		}
 		if w.control(j.frame) {
 			*t = topicPlan{}
+			j.remove.forgetTopic(j.info.Name) // no position of it may be stored behind
 		}
 	case have == j.info.Queues:
 		j.err = driver.Errorf(driver.AlreadyExists, "", "the topic exists with %d queues", have)

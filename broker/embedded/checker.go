@@ -43,6 +43,9 @@ func (c *checks) answer(m *checker, k *check) fate {
 	if !ok || h.State != halves.Open {
 		return asked
 	}
+	if k.count >= c.e.cfg.CheckMax {
+		return c.later(h, k) // the last one was asked elsewhere, and there was no answer
+	}
 	if m.abroad != nil {
 		return c.askAbroad(m, h, k)
 	}
@@ -97,10 +100,8 @@ func (c *checks) decide(h halves.Half, k *check, d driver.Decision) fate {
 // later sets the time of the next check, or parks what was asked for often
 // enough.
 func (c *checks) later(h halves.Half, k *check) fate {
-	every := ceilDuration(c.e.cfg.CheckEvery)
 	if k.count < c.e.cfg.CheckMax {
-		growth := int64(1) << min(max(k.count-1, 0), 8)
-		k.dueMs = c.e.nowMs() + every*min(growth, checkGrowth)
+		k.dueMs = c.e.nowMs() + c.pause(k.count)
 		return askLater
 	}
 	j := &parkJob{id: h.ID, checks: k.count}
@@ -113,10 +114,16 @@ func (c *checks) later(h halves.Half, k *check) fate {
 		c.e.cfg.Logger.Error("a half message stayed undecided and is parked until somebody decides it",
 			slog.String("transaction", h.Tx), slog.String("group", h.Group), slog.Int("checks", k.count))
 	case err != nil && err.Retryable:
-		k.dueMs = c.e.nowMs() + every
+		k.dueMs = c.e.nowMs() + c.pause(1)
 		return askLater
 	}
 	return asked
+}
+
+// pause is how long it takes from question n to the next one, in milliseconds.
+func (c *checks) pause(n int) int64 {
+	growth := int64(1) << min(max(n-1, 0), 8)
+	return ceilDuration(c.e.cfg.CheckEvery) * min(growth, checkGrowth)
 }
 
 // Checks answers check-backs until ctx ends; see [driver.Transactor].

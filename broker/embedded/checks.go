@@ -22,10 +22,13 @@ type checks struct {
 	e    *engine
 	wake chan struct{} // buffer 1: look at the timer again
 	due  []check       // scratch of run
+	// asking is about goroutines of clients elsewhere, which nobody closes.
+	asking sync.WaitGroup
 
 	mu     sync.Mutex
 	timed  checkHeap // waits for its time
 	groups map[string]*producerGroup
+	over   bool // nobody is asked any more
 }
 
 // check is one half message that is to be asked for.
@@ -161,7 +164,7 @@ func (c *checks) group(name string) *producerGroup {
 // goroutine, but for the first that falls to mine, which is answered. g may be
 // nil, for no checks, and mine, for nobody. mu is held.
 func (c *checks) dispatch(g *producerGroup, mine *checker) (next check, ok bool) {
-	for g != nil && g.ready.len() > 0 {
+	for g != nil && g.ready.len() > 0 && !c.over {
 		m := g.next()
 		if m == nil {
 			break
@@ -172,9 +175,26 @@ func (c *checks) dispatch(g *producerGroup, mine *checker) (next check, ok bool)
 			next, ok = k, true
 			continue
 		}
-		m.wg.Go(func() { c.work(g, m, k) })
+		if m.abroad != nil {
+			c.asking.Add(1)
+		}
+		m.wg.Go(func() {
+			c.work(g, m, k)
+			if m.abroad != nil {
+				c.asking.Done()
+			}
+		})
 	}
 	return next, ok
+}
+
+// end waits for questions to clients elsewhere. The engine's root has ended, so
+// no more are asked; questions to clients in this process end with those.
+func (c *checks) end() {
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	c.asking.Wait()
 }
 
 // next is the next member in turn that has room.

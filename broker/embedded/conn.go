@@ -28,7 +28,7 @@ func (c *conn) Capabilities() driver.Capabilities {
 	cfg := c.broker.cfg
 	return driver.Capabilities{
 		System: "sluice", Delay: driver.AnyTime, RetryDelay: driver.AnyTime,
-		Tags: true, OneWay: true, Broadcast: true, Ordered: true, Queues: true,
+		Tags: true, SQL: true, OneWay: true, Broadcast: true, Ordered: true, Queues: true,
 		Durable: (c.broker.dir != "" || cfg.FS != nil) && cfg.Sync == SyncAlways,
 		MaxBody: cfg.MaxBody, MaxBatch: cfg.MaxBatch,
 	}

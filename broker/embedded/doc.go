@@ -55,6 +55,11 @@
 // equal parts, in the order of their client ids, and change hands only after
 // the former owner has settled its work or has had Config.RevokeTimeout to.
 //
+// Tags select in the index, where their hashes are; SQL92 selects by reading
+// each message and asking package sql92, with the properties under their names
+// on the wire. What is not selected counts as settled and does not come back
+// with another filter. Redeliveries are not filtered.
+//
 // Retry and dead letters are copies in the topics %RETRY%group and %DLQ%group.
 // They keep unique id, keys, tag, properties and time of birth.
 package embedded

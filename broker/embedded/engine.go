@@ -131,6 +131,7 @@ func (e *engine) close(ctx context.Context) error {
 	go func() {
 		defer close(callbacks)
 		e.groups.wait()
+		e.checks.end()
 	}()
 	awaitEnd(ctx, callbacks)
 	e.w.close()

@@ -11,3 +11,11 @@ func Lazy(t testing.TB, dir string) *Broker {
 	}
 	return b
 }
+
+// Subscriptions is how many subscriptions a broker remembers.
+func Subscriptions(b *Broker) int {
+	g := b.attempt.engine.groups
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.subs)
+}

@@ -116,19 +116,14 @@ func checkSpec(s driver.SubscribeSpec) *driver.Error {
 	if err == nil && len(retryTopic(s.Group)) > driver.MaxInternalName {
 		err = fmt.Errorf("group name %.40q… leaves no room for %s in front", s.Group, retryTopic(""))
 	}
-	for _, t := range s.Filter.Tags {
-		if err == nil {
-			err = driver.ValidTag(t)
-		}
+	if err == nil {
+		err = checkFilter(s.Filter)
 	}
 	if err == nil && s.From.Kind > driver.AtTime {
 		err = fmt.Errorf("position of kind %d", s.From.Kind)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return driver.Errorf(driver.InvalidArgument, "", "%w", err)
-	case s.Filter.SQL != "":
-		return driver.Errorf(driver.Unsupported, "", "the bundled broker filters by tag only, not by %s", s.Filter)
 	}
 	return nil
 }
@@ -226,16 +221,20 @@ func (g *groups) enter(m *member, s driver.SubscribeSpec) *driver.Error {
 	if len(sub.members) == 0 {
 		sub.spec = s
 	}
-	sub.members = append(sub.members, m)
-	slices.SortFunc(sub.members, func(a, b *member) int {
-		return cmp.Or(cmp.Compare(a.conn.id, b.conn.id), cmp.Compare(a.seq, b.seq))
-	})
 	client := ""
 	if s.Broadcast {
 		client = m.conn.id
 	}
 	sub.ensureSlots(g, client)
+	if len(sub.abroad) > 0 {
+		g.rebalance(sub) // clients elsewhere have the new lanes until now, and hand them over
+	}
+	sub.members = append(sub.members, m)
+	slices.SortFunc(sub.members, func(a, b *member) int {
+		return cmp.Or(cmp.Compare(a.conn.id, b.conn.id), cmp.Compare(a.seq, b.seq))
+	})
 	g.rebalance(sub)
+	g.divide(retryTopic(s.Group)) // which may have got a queue for the topic
 	return nil
 }
 
@@ -362,7 +361,7 @@ func (g *groups) settleOwner(s *slot) {
 			g.awaitHanded(handed)
 			g.mu.Lock()
 			if s.handed == handed {
-				s.handed = nil
+				s.told()
 			}
 			g.mu.Unlock()
 		case s.owner == nil:
@@ -517,93 +516,35 @@ func (m *member) dropClient() {
 	}
 }
 
-// living lists the client ids of a group's members of a topic.
+// living lists the groups with members that consume a topic; those of a retry
+// topic are the members of its group.
 func (g *groups) living(name string) []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var ids []string
 	for k, sub := range g.subs {
-		if k.topic == name && len(sub.members) > 0 {
+		if len(sub.members) > 0 && (k.topic == name || retryTopic(k.group) == name && !sub.spec.Broadcast && !sub.spec.Ordered) {
 			ids = append(ids, k.group)
 		}
 	}
 	slices.Sort(ids)
-	return ids
+	return slices.Compact(ids)
 }
 
-// forgetTopic drops the lanes of a deleted topic.
+// forgetTopic drops the lanes of a deleted topic, unless somebody has joined
+// meanwhile.
 func (g *groups) forgetTopic(name string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for k, sub := range g.subs {
-		if k.topic == name && len(sub.members) == 0 {
-			if delete(g.subs, k); len(sub.abroad) > 0 {
-				g.subs[k] = &subscription{subKey: k, abroad: sub.abroad, slots: map[string][]*slot{}}
-			}
-		}
-	}
-}
-
-// joinJob makes durable what a member needs.
-type joinJob struct {
-	st     *state
-	spec   driver.SubscribeSpec
-	client string
-	err    *driver.Error
-	topics []*topicPlan
-	frame  *frame
-}
-
-func (j *joinJob) stage(w *writer) {
-	s := j.spec
-	t, err := w.ensureTopic(s.Topic)
-	j.topics = append(j.topics, t)
-	if err == nil && !s.Broadcast && !s.Ordered {
-		_, err = w.ensureRetryQueue(s.Group, s.Topic)
-		j.topics = append(j.topics, w.plan.topic(retryTopic(s.Group)))
-	}
-	if err != nil {
-		j.err = err
-		return
-	}
-	g := record.GroupPositions{Group: s.Group, Topic: s.Topic}
-	if s.Broadcast {
-		g.Client = j.client
-	}
-	k := progressKey{g.Group, g.Topic, g.Client}
-	for n := range t.next {
-		if _, ok := j.st.position(k, n); ok {
+		switch {
+		case len(sub.members) > 0:
 			continue
+		case k.topic == name:
+			sub.forget(nil)
+		case retryTopic(k.group) == name:
+			sub.forget(func(queue int) bool { return queue == record.RetryLane })
 		}
-		g.Lanes = append(g.Lanes, record.LanePosition{Queue: n, Next: j.first(w, n, t.next[n])})
-	}
-	if len(g.Lanes) == 0 {
-		return
-	}
-	j.frame = &frame{fact: fact{kind: record.Positions, ctl: &control{positions: g}}, head: g.Append(nil)}
-	w.control(j.frame)
-}
-
-// first is where a group without a position begins on a queue. Messages of the
-// batch at hand count as if they came before the group.
-func (j *joinJob) first(w *writer, n int, end int64) int64 {
-	q := j.st.queue("", j.spec.Topic, n)
-	if q == nil {
-		return 0 // the queue is made in this batch
-	}
-	if j.spec.From.Kind == driver.Latest {
-		return end
-	}
-	return resolve(q, j.spec.From)
-}
-
-func (j *joinJob) finish() {
-	for _, t := range j.topics {
-		if t != nil && t.created != nil && t.created.err != nil {
-			j.err = t.created.err
-		}
-	}
-	if j.frame != nil && j.frame.err != nil {
-		j.err = j.frame.err
+		g.tidy(sub)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/internal/window"
+	"github.com/sluicemq/sluice/broker/remoting/sql92"
 )
 
 // fetchWait is how long Fetch waits for a first message.
@@ -19,7 +20,8 @@ type lane struct {
 	slot   *slot
 	member *member
 	name   string
-	filter driver.Filter // set before Assigned
+	filter driver.Filter // set before Assigned, as is sql
+	sql    *sql92.Expr
 
 	stopped chan struct{} // closed when fetching ends
 	revoked bool          // the same, guarded by slot.mu
@@ -77,6 +79,9 @@ func (l *lane) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, error)
 			if len(ds) > 0 || err != nil {
 				return ds, asError(err, op)
 			}
+			if !l.patient(&waited) {
+				return nil, nil // the filter selects next to nothing
+			}
 			continue
 		}
 		switch {
@@ -88,13 +93,25 @@ func (l *lane) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, error)
 		case g.more:
 			continue
 		}
-		if !waited {
-			waited = true
-			l.patience = restart(l.patience, fetchWait)
-		}
-		if end := l.await(ctx, g.at); end {
+		if !l.patient(&waited) || l.await(ctx, g.at) {
 			return nil, nil
 		}
+	}
+}
+
+// patient begins the time that Fetch has, unless it has begun, and reports
+// whether some of it is left.
+func (l *lane) patient(begun *bool) bool {
+	if !*begun {
+		*begun = true
+		l.patience = restart(l.patience, fetchWait)
+		return true
+	}
+	select {
+	case <-l.patience.C:
+		return false
+	default:
+		return true
 	}
 }
 
@@ -181,12 +198,16 @@ func (l *lane) unreadable(c catch, err error) *driver.Error {
 	return e.lost(gap, l.slot.group, "")
 }
 
-// deliver makes deliveries of what was read. What the filter does not select
-// after all is another tag with the same hash.
+// deliver makes deliveries of what was read and the filter selects. What it
+// does not select after all is another tag with the same hash, or has other
+// properties than SQL wants.
 func (l *lane) deliver(got []catch) (ds []*driver.Delivery, unselected []*window.Flight) {
+	texts := l.raw.texts(l.slot.queueTopic)
+	if l.sql != nil {
+		got, texts, unselected = l.choose(got, texts)
+	}
 	slab := make([]driver.Delivery, len(got))
 	ds = make([]*driver.Delivery, 0, len(got))
-	texts := l.raw.texts(l.slot.queueTopic)
 	for i, c := range got {
 		d := &slab[i]
 		fillDelivery(d, &texts[i].stored, texts[i].offsetID)

@@ -11,6 +11,7 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 	"github.com/sluicemq/sluice/broker/embedded/internal/window"
 	"github.com/sluicemq/sluice/broker/remoting/message"
+	"github.com/sluicemq/sluice/broker/remoting/sql92"
 )
 
 // maxInFlight is how many messages of one lane may be fetched and not settled.
@@ -36,19 +37,21 @@ type slot struct {
 	owner  *lane
 	busy   bool // a goroutine hands it over
 	// abroad is the client elsewhere that has the lane, "" for none; see
-	// [Store.Join]. handed, if not nil, is closed once it has told its last
-	// position to the member in this process that is to have the lane.
-	abroad string
-	handed chan struct{}
+	// [Store.Join]. handed, if not nil, is closed once giver, which had it
+	// before, has told its last position; then target gets the lane.
+	abroad, giver string
+	handed        chan struct{}
 
 	mu     sync.Mutex
 	filter driver.Filter
 	tags   map[int32]bool // hashes of filter.Tags; nil for all
+	sql    *sql92.Expr    // filter.SQL; nil for all
 	order  bool
 	win    *window.Window
 	lane   *lane       // the one that may settle, nil for none
 	dirty  bool        // the window differs from what is stored
 	known  bool        // the group has a position here
+	gone   bool        // the group or the topic was deleted, nothing is stored any more
 	reads  *topicQueue // whose watcher it is
 	buf    []segindex.Entry
 }
@@ -72,11 +75,17 @@ func newSlot(e *engine, sub *subscription, client string, n int) *slot {
 
 // load makes the window of what is stored.
 func (s *slot) load(ordered bool) {
-	p, ok := s.e.st.position(s.key(), s.queue)
-	if end := s.max(); p.Next > end {
+	p, ok := s.e.st.within(s.key(), s.queue, s.max())
+	s.win, s.known = window.New(ordered, p.Next, p.Unsettled), ok
+}
+
+// within answers the stored position of a lane whose queue ends at end.
+func (s *state) within(k progressKey, queue int, end int64) (record.LanePosition, bool) {
+	p, ok := s.position(k, queue)
+	if p.Next > end {
 		p = record.LanePosition{Next: end}
 	}
-	s.win, s.known = window.New(ordered, p.Next, p.Unsettled), ok
+	return p, ok
 }
 
 // key names the positions of the slot in the state.
@@ -100,8 +109,9 @@ func (s *slot) reopen(spec driver.SubscribeSpec) {
 func (s *slot) setFilter(spec driver.SubscribeSpec) {
 	s.order, s.filter, s.tags = spec.Ordered, spec.Filter, nil
 	if s.queue == record.RetryLane {
-		s.filter = driver.Filter{} // a redelivery is the group's, whatever its tag
+		s.filter = driver.Filter{} // a redelivery is the group's, whatever it carries
 	}
+	s.setSQL()
 	if len(s.filter.Tags) > 0 {
 		s.tags = map[int32]bool{}
 		for _, t := range s.filter.Tags {
@@ -133,7 +143,7 @@ func (s *slot) max() int64 {
 func (s *slot) attach(l *lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lane, l.filter = l, s.filter
+	s.lane, l.filter, l.sql = l, s.filter, s.sql
 }
 
 // stopFetch ends fetching by l; what it holds may still be settled.
@@ -161,10 +171,18 @@ func (s *slot) detach(l *lane) {
 // changed notes that the window moved. mu is held.
 func (s *slot) changed() {
 	s.signal()
-	if !s.dirty {
+	if !s.dirty && !s.gone {
 		s.dirty = true
 		s.e.flush.later(s)
 	}
+}
+
+// forget takes the slot out of use for good.
+func (s *slot) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone, s.dirty = true, false
+	s.follow(nil)
 }
 
 // signal wakes the Fetch that waits, or the next one that would.
@@ -197,6 +215,9 @@ func (s *slot) snapshot() (p record.LanePosition, changed bool) {
 func (s *slot) touch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
 	s.dirty = true
 	s.e.flush.later(s)
 }

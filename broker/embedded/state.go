@@ -350,9 +350,15 @@ func (s *state) deleteTopic(name string) {
 	}
 	delete(s.topics, name)
 	delete(s.settings, settingKey{record.OfTopic, name})
-	for k := range s.positions {
+	for k, p := range s.positions {
 		if k.topic == name {
 			delete(s.positions, k)
+			continue
+		}
+		if _, ok := p.lanes[record.RetryLane]; ok && retryTopic(k.group) == name {
+			if delete(p.lanes, record.RetryLane); len(p.lanes) == 0 {
+				delete(s.positions, k)
+			}
 		}
 	}
 	// What waits in a retry topic belongs to the topic that is gone. The queue

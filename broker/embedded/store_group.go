@@ -74,10 +74,13 @@ func (s *Store) PutGroup(ctx context.Context, g Group) error {
 // [driver.FailedPrecondition].
 func (s *Store) DeleteGroup(ctx context.Context, name string, positions bool) error {
 	op := "delete group " + name
-	if positions && len(s.Members(name)) > 0 {
+	if positions && s.e.groups.hasMembers(name) {
 		return driver.Errorf(driver.FailedPrecondition, op, "it has living members in this process; stop them first")
 	}
-	j := &groupJob{setting: record.Setting{Scope: record.OfGroup, Name: name}, all: positions}
+	j := &groupJob{setting: record.Setting{Scope: record.OfGroup, Name: name}}
+	if positions {
+		j.forget = s.e.groups
+	}
 	if err := s.run(ctx, op, j, j.failed); err != nil {
 		return err
 	}
@@ -90,17 +93,19 @@ func (s *Store) DeleteGroup(ctx context.Context, name string, positions bool) er
 // groupJob keeps or forgets the settings of a group.
 type groupJob struct {
 	setting record.Setting
-	all     bool // forget the positions, too
+	forget  *groups // that must forget the group; nil if only the settings go
 	frames  []*frame
 }
 
 func (j *groupJob) stage(w *writer) {
-	if !j.all {
+	if j.forget == nil {
 		j.frames = w.remember(j.frames, j.setting)
 		return
 	}
 	f := &frame{fact: fact{kind: record.GroupDeleted, ctl: &control{setting: j.setting}}, head: record.AppendName(nil, j.setting.Name)}
-	w.control(f)
+	if w.control(f) {
+		j.forget.forgetGroup(j.setting.Name) // no position of it may be stored behind
+	}
 	j.frames = append(j.frames, f)
 }
 

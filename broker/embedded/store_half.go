@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -72,11 +73,11 @@ func (s *Store) Checks(group string, ask func(Check) bool) (leave func()) {
 	ctx, cancel := context.WithCancel(s.e.root)
 	m := &checker{ctx: ctx, parallel: 1, abroad: ask}
 	c.join(group, m)
-	return func() {
+	return sync.OnceFunc(func() {
 		cancel()
 		c.leave(group, m)
 		m.wg.Wait()
-	}
+	})
 }
 
 // askAbroad asks a client elsewhere. Until it has answered, the half message
@@ -97,7 +98,8 @@ func (c *checks) askAbroad(m *checker, h halves.Half, k *check) fate {
 		return askLater
 	}
 	k.count++
-	return c.later(h, k)
+	k.dueMs = c.e.nowMs() + c.pause(k.count) // the last one has its time for the answer, too
+	return askLater
 }
 
 // immuneUntil is when a half message may be asked for at the soonest by its own

@@ -58,10 +58,10 @@ func (s *slot) sit(next seat, at int) {
 		s.target, s.abroad = next.members[max(at, 0)%n], ""
 	}
 	switch {
-	case s.abroad != "":
-		s.handed = nil
-	case was != "" && s.target != nil:
-		s.handed = make(chan struct{})
+	case s.target == nil:
+		s.told()
+	case was != "" && s.owner == nil: // else the one elsewhere has not begun yet
+		s.handed, s.giver = make(chan struct{}), was
 	}
 }
 
@@ -69,7 +69,7 @@ func (s *slot) sit(next seat, at int) {
 func (s *slot) told() {
 	if s.handed != nil {
 		close(s.handed)
-		s.handed = nil
+		s.handed, s.giver = nil, ""
 	}
 }
 
@@ -88,8 +88,10 @@ func (g *groups) awaitHanded(handed <-chan struct{}) {
 // no other ones of it. Its share of the queues is then left to it, by the same
 // rule that RocketMQ's clients divide them by (averagely, in the order of the
 // client ids); with another rule lanes of a group that has members in this
-// process, too, can stay without anybody. Retry topics are not named: their
-// lanes follow the topics. Broadcast clients do not join.
+// process, too, can stay without anybody. The rule counts all clients of the
+// group, so all of them have to consume the same topics, as RocketMQ wants it
+// anyway. Retry topics are not named: their lanes follow the topics. Broadcast
+// clients do not join.
 func (s *Store) Join(group, client string, topics []string) {
 	g := s.e.groups
 	g.mu.Lock()
@@ -114,6 +116,7 @@ func (s *Store) Join(group, client string, topics []string) {
 			continue
 		}
 		g.rebalance(sub)
+		g.tidy(sub)
 	}
 }
 
@@ -130,11 +133,20 @@ func (s *Store) Leave(group, client string) {
 			sub.depart(at)
 			g.rebalance(sub)
 			for _, sl := range sub.slots[""] {
-				if sl.handed != nil && sl.owner == nil && !slices.Contains(sub.abroad, client) {
+				if sl.giver == client {
 					sl.told() // it commits nothing any more
 				}
 			}
+			g.tidy(sub)
 		}
+	}
+}
+
+// tidy drops a subscription of which there is nothing to know: names come from
+// elsewhere, and must not pile up. mu is held.
+func (g *groups) tidy(sub *subscription) {
+	if len(sub.members)+len(sub.abroad)+len(sub.slots)+len(sub.apart) == 0 {
+		delete(g.subs, sub.subKey)
 	}
 }
 
@@ -142,7 +154,8 @@ func (s *Store) Leave(group, client string) {
 func (sub *subscription) depart(at int) { sub.abroad = slices.Delete(sub.abroad, at, at+1) }
 
 // Members answers the client ids of the members of a group in this process, in
-// their order, once each.
+// their order, once each. Those that leave, and those of a broadcast group,
+// which share nothing, are left out.
 func (s *Store) Members(group string) []string {
 	g := s.e.groups
 	g.mu.Lock()
@@ -182,14 +195,11 @@ func (s *Store) Cursor(group, topic string, queue int) Cursor {
 	return c
 }
 
-// slot finds the lane, and makes it if it is not known yet. It answers nil if
-// there is no such queue. groups.mu is held.
-func (c Cursor) slot() *slot {
-	k := subKey{c.group, c.topic}
-	sub := c.g.subs[k]
+// known finds the lane if it is in memory, else nil. groups.mu is held.
+func (c Cursor) known() *slot {
+	sub := c.g.subs[subKey{c.group, c.topic}]
 	if sub == nil {
-		sub = &subscription{subKey: k, slots: map[string][]*slot{}}
-		c.g.subs[k] = sub
+		return nil
 	}
 	same := func(s *slot) bool { return s.queue == c.queue }
 	if i := slices.IndexFunc(sub.slots[""], same); i >= 0 {
@@ -198,8 +208,20 @@ func (c Cursor) slot() *slot {
 	if i := slices.IndexFunc(sub.apart, same); i >= 0 {
 		return sub.apart[i]
 	}
-	if c.g.e.st.queue(c.group, c.topic, c.queue) == nil {
-		return nil
+	return nil
+}
+
+// slot is known, but makes the lane if it is not in memory. It answers nil if
+// there is no such queue. groups.mu is held.
+func (c Cursor) slot() *slot {
+	if s := c.known(); s != nil || c.g.e.st.queue(c.group, c.topic, c.queue) == nil {
+		return s
+	}
+	k := subKey{c.group, c.topic}
+	sub := c.g.subs[k]
+	if sub == nil {
+		sub = &subscription{subKey: k, slots: map[string][]*slot{}}
+		c.g.subs[k] = sub
 	}
 	s := newSlot(c.g.e, sub, "", c.queue)
 	sub.apart = append(sub.apart, s)
@@ -210,10 +232,16 @@ func (c Cursor) slot() *slot {
 // if the group has no position here.
 func (c Cursor) Position() (int64, bool) {
 	c.g.mu.Lock()
-	s := c.slot()
+	s := c.known()
 	c.g.mu.Unlock()
 	if s == nil {
-		return 0, false
+		// Whoever asks leaves nothing behind.
+		q := c.g.e.st.queue(c.group, c.topic, c.queue)
+		if q == nil {
+			return 0, false
+		}
+		p, ok := c.g.e.st.within(progressKey{group: c.group, topic: c.topic}, c.queue, q.Max())
+		return p.Position(), ok
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,7 +253,7 @@ func (c Cursor) Position() (int64, bool) {
 func (c Cursor) Held() bool {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
-	s := c.slot()
+	s := c.known()
 	return s != nil && (s.owner != nil || s.target != nil)
 }
 
@@ -240,14 +268,20 @@ func (c Cursor) Reset(offset int64) { c.set(offset, true) }
 
 func (c Cursor) set(offset int64, force bool) {
 	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
 	s := c.slot()
-	if s != nil && !force {
-		s.told()
-	}
-	c.g.mu.Unlock()
 	if s == nil {
 		return
 	}
+	s.move(offset, force)
+	if !force {
+		s.told() // no sooner: the lane would not take the position any more
+	}
+}
+
+// move sets the position: nothing below offset comes again. Without force a
+// member in this process knows better.
+func (s *slot) move(offset int64, force bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lane != nil && !force {
@@ -260,16 +294,26 @@ func (c Cursor) set(offset int64, force bool) {
 	s.reset(driver.Position{Kind: driver.AtOffset, Offset: offset})
 }
 
-// grown gives the members of a topic that has more queues their share.
+// grown gives the members of a topic that has more queues their share. Of a
+// retry topic each queue is a lane of another topic.
 func (g *groups) grown(topic string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.divide(topic)
+}
+
+// divide is grown with mu held.
+func (g *groups) divide(topic string) {
 	for k, sub := range g.subs {
-		if k.topic != topic || len(sub.members) == 0 {
+		switch {
+		case len(sub.members) == 0:
 			continue
-		}
-		for client := range sub.slots {
-			sub.ensureSlots(g, client)
+		case k.topic == topic:
+			for client := range sub.slots {
+				sub.ensureSlots(g, client)
+			}
+		case retryTopic(k.group) != topic:
+			continue
 		}
 		g.rebalance(sub)
 	}
@@ -281,7 +325,39 @@ func (g *groups) forgetGroup(group string) {
 	defer g.mu.Unlock()
 	for k, sub := range g.subs {
 		if k.group == group && len(sub.members) == 0 {
-			sub.slots, sub.apart = map[string][]*slot{}, nil
+			sub.forget(nil)
+			g.tidy(sub)
 		}
 	}
+}
+
+// forget drops the lanes whose queue number gone holds for, nil for all: what
+// they know is not stored any more, not even what waits for that.
+func (sub *subscription) forget(gone func(queue int) bool) {
+	drop := func(s *slot) bool {
+		if gone != nil && !gone(s.queue) {
+			return false
+		}
+		s.forget()
+		return true
+	}
+	sub.apart = slices.DeleteFunc(sub.apart, drop)
+	for client, slots := range sub.slots {
+		if sub.slots[client] = slices.DeleteFunc(slots, drop); len(sub.slots[client]) == 0 {
+			delete(sub.slots, client)
+		}
+	}
+}
+
+// hasMembers reports whether members in this process belong to a group, those
+// that leave included.
+func (g *groups) hasMembers(group string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for k, sub := range g.subs {
+		if k.group == group && len(sub.members) > 0 {
+			return true
+		}
+	}
+	return false
 }

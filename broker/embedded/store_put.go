@@ -2,7 +2,9 @@ package embedded
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -26,7 +28,8 @@ type Put struct {
 	BornHost      netip.AddrPort
 	Reconsumed    int32
 	// Properties and Extra are encoded properties, one behind the other; each
-	// ends with 0x02 unless it is empty.
+	// ends with 0x02 unless it is empty. Those of a half message name its Tx as
+	// [message.UniqKey] and its Group as [message.ProducerGroup].
 	Properties, Extra []byte
 	Body              []byte
 	// DueMs is when the message is to become visible, in milliseconds since
@@ -46,7 +49,8 @@ type PutResult struct {
 	// half message that was there before it is that of the first one.
 	Pos int64
 	// Queue and Offset are where it lies, or will lie; the offset of a delayed
-	// and of a half message is 0.
+	// and of a half message is 0. Of a half message that was stored by an
+	// earlier call the queue is 0, too: nobody looks for it.
 	Queue  int
 	Offset int64
 	// StoredMs is the time of the broker.
@@ -93,10 +97,10 @@ func (p *Pending) Wait(ctx context.Context) ([]PutResult, *driver.Error) {
 	return p.results, nil
 }
 
-// Release gives p back; neither it nor its results may be used afterwards. It
-// need not be called.
+// Release gives p back, after Wait; neither it nor its results may be used
+// afterwards. It need not be called.
 func (p *Pending) Release() {
-	if p.job != nil {
+	if p.job != nil && p.begun.finished() { // else the job is at work
 		p.job.recycle()
 	}
 	results := p.results
@@ -134,6 +138,8 @@ func (s *Store) Put(puts []Put) *Pending {
 type putJob struct {
 	items []putItem
 	out   outgoing
+	e     *engine
+	grown string // the retry topic that has got a queue; "" for none
 }
 
 type putItem struct {
@@ -157,6 +163,7 @@ func (j *putJob) recycle() {
 	clear(j.items)
 	j.items = j.items[:0]
 	j.out.reset()
+	j.e, j.grown = nil, ""
 	if cap(j.out.b) <= keepEncoded && cap(j.items) <= 256 {
 		putJobs.Put(j)
 	}
@@ -173,14 +180,12 @@ func (j *putJob) prepare(e *engine, puts []Put) (size int, err *driver.Error) {
 	if cap(j.items) < len(puts) {
 		j.items = make([]putItem, 0, len(puts))
 	}
+	j.e = e
 	now := e.nowMs()
 	for i := range puts {
 		p := &puts[i]
-		if n := len(p.Body); n > e.cfg.MaxBody {
-			return 0, driver.Errorf(driver.InvalidArgument, "", "message %d has a body of %d bytes, at most %d are allowed", i, n, e.cfg.MaxBody)
-		}
-		if p.Tx != "" && p.DueMs > now {
-			return 0, driver.Errorf(driver.InvalidArgument, "", "message %d is a half message, which cannot be delayed", i)
+		if err := p.check(e.cfg.MaxBody, now); err != nil {
+			return 0, driver.Errorf(driver.InvalidArgument, "", "message %d %w", i, err)
 		}
 		j.items = append(j.items, putItem{queue: p.Queue, group: p.Group, retryOf: p.RetryOf, half: p.Tx != "", pos: -1})
 		it := &j.items[i]
@@ -193,6 +198,40 @@ func (j *putJob) prepare(e *engine, puts []Put) (size int, err *driver.Error) {
 		size += it.frame.size()
 	}
 	return size, nil
+}
+
+// check refuses what can never be stored; its error goes on behind "message 7".
+func (p *Put) check(maxBody int, nowMs int64) error {
+	if n := len(p.Body); n > maxBody {
+		return fmt.Errorf("has a body of %d bytes, at most %d are allowed", n, maxBody)
+	}
+	if p.RetryOf != "" {
+		if err := driver.ValidTopic(p.RetryOf); err != nil {
+			return fmt.Errorf("is a redelivery of something else: %w", err)
+		}
+	}
+	if p.Tx == "" {
+		return nil
+	}
+	if p.DueMs > nowMs {
+		return errors.New("is a half message, which cannot be delayed")
+	}
+	// A start reads the identity from the record.
+	var tx, group []byte
+	for _, all := range [][]byte{p.Properties, p.Extra} {
+		for name, value := range message.PropertiesOf(all) {
+			switch string(name) {
+			case message.UniqKey:
+				tx = value
+			case message.ProducerGroup:
+				group = value
+			}
+		}
+	}
+	if string(tx) != p.Tx || string(group) != p.Group {
+		return fmt.Errorf("is half message %q of group %q, but its properties say %q of %q", p.Tx, p.Group, tx, group)
+	}
+	return nil
 }
 
 func (j *putJob) encode(it *putItem, p *Put) error {
@@ -229,10 +268,10 @@ func (j *putJob) stage(w *writer) {
 	for i := range j.items {
 		it := &j.items[i]
 		if it.half {
-			it.stageHalf(w)
+			j.stageHalf(w, it)
 			continue
 		}
-		t, queue, err := it.place(w)
+		t, queue, err := j.place(w, it)
 		if err != nil {
 			it.frame.err = err
 			continue
@@ -242,15 +281,18 @@ func (j *putJob) stage(w *writer) {
 }
 
 // place finds the queue of a message. Only internal topics are made here.
-func (it *putItem) place(w *writer) (*topicPlan, int, *driver.Error) {
+func (j *putJob) place(w *writer, it *putItem) (*topicPlan, int, *driver.Error) {
 	name := it.frame.fact.msg.topic
 	queue, explicit := it.queue, it.queue >= 0
 	if it.retryOf != "" && name == retryTopic(it.group) {
+		had := len(w.plan.topic(name).next)
 		n, err := w.ensureRetryQueue(it.group, it.retryOf)
 		if err != nil {
 			return nil, 0, err
 		}
-		queue, explicit = n, true
+		if queue, explicit = n, true; len(w.plan.topic(name).next) > had {
+			j.grown = name
+		}
 	}
 	t := w.plan.topic(name)
 	if len(t.next) == 0 {
@@ -269,17 +311,17 @@ func (it *putItem) place(w *writer) (*topicPlan, int, *driver.Error) {
 }
 
 // stageHalf stores a half message, unless there is one of the same identity.
-func (it *putItem) stageHalf(w *writer) {
+func (j *putJob) stageHalf(w *writer, it *putItem) {
 	f := &it.frame
 	if h := w.half(f.half); h.State != halves.None {
-		it.pos = h.Pos
+		it.pos, f.fact.msg.storedMs = h.Pos, cmp.Or(h.StoredMs, w.nowMs)
 		return
 	}
 	if it.first = w.halves[f.half]; it.first != nil {
 		it.first.shared = true
 		return
 	}
-	_, queue, err := it.place(w)
+	_, queue, err := j.place(w, it)
 	if err != nil {
 		f.err = err
 		return
@@ -290,7 +332,11 @@ func (it *putItem) stageHalf(w *writer) {
 	}
 }
 
-func (j *putJob) finish() {}
+func (j *putJob) finish() {
+	if j.grown != "" {
+		j.e.groups.grown(j.grown)
+	}
+}
 
 func (j *putJob) results(into []PutResult) []PutResult {
 	for i := range j.items {

@@ -52,7 +52,7 @@ func (q Queue) AtTime(ms int64) int64 {
 // none.
 func (q Queue) StoredMs(offset int64) (int64, bool) {
 	var one [1]segindex.Entry
-	if n, err := q.q.Read(offset, one[:]); n == 0 || err != nil {
+	if n, err := q.q.Read(offset, one[:]); n == 0 || err != nil || one[0].Size == 0 {
 		return 0, false
 	}
 	return one[0].StoredMs, true
@@ -116,6 +116,10 @@ func (q Queue) Read(offset int64, sel Selection, b []byte) ([]byte, Found, error
 	}
 	for scanned := 0; f.Messages < sel.Messages && scanned < most; {
 		n, err := r.fill(q.q, f.Next, sel, sel.Messages-f.Messages)
+		if first := q.q.Min(); errors.Is(err, segindex.ErrTrimmed) && f.Next < first {
+			f.Next = first // retention was faster
+			continue
+		}
 		if err != nil && f.Messages == 0 {
 			q.s.e.rotten(err)
 			return b, f, readError(err, "read "+q.q.lane)
@@ -252,7 +256,9 @@ func (q Queue) readRun(entries []segindex.Entry, sel Selection, b []byte, f *Fou
 	for i, e := range entries {
 		kind, payload, err := log.ParseFrame(e.Pos, raw[e.Pos-first:])
 		if err == nil {
-			_, payload, err = storedPart(record.Kind(kind), payload)
+			if _, payload, err = storedPart(record.Kind(kind), payload); err != nil {
+				err = errors.Join(commitlog.ErrCorrupt, err) // the index leads astray
+			}
 		}
 		if err != nil {
 			if i > 0 {
@@ -285,19 +291,23 @@ func (q Queue) readRun(entries []segindex.Entry, sel Selection, b []byte, f *Fou
 // way.
 func (q Queue) unreadable(e segindex.Entry, b []byte, f *Found, err error) ([]byte, int, error) {
 	eng := q.s.e
+	op := "read " + q.q.lane
+	if errors.Is(err, commitlog.ErrClosed) {
+		return b, 0, closedError(op)
+	}
+	if errors.Is(err, commitlog.ErrRange) && e.Pos < eng.log.Start() {
+		f.Next++ // retention was faster; the index may still know it
+		return b, 1, nil
+	}
 	eng.count.unread(err)
-	gone := errors.Is(err, commitlog.ErrRange) && f.Next < q.q.Min()
-	if gone || errors.Is(err, commitlog.ErrCorrupt) && eng.cfg.OnCorruption == Quarantine {
-		if !gone {
-			q.lost(f.Next)
-			f.Lost++
-		}
-		f.Next++
+	if errors.Is(err, commitlog.ErrCorrupt) && eng.cfg.OnCorruption == Quarantine {
+		q.lost(f.Next)
+		f.Lost, f.Next = f.Lost+1, f.Next+1
 		return b, 1, nil
 	}
 	eng.cfg.Logger.Error("a stored message cannot be read", slog.String("lane", q.q.lane), slog.Int64("offset", f.Next),
 		slog.Int64("position", e.Pos), slog.Any("error", err))
-	return b, 0, readError(err, "read "+q.q.lane)
+	return b, 0, readError(err, op)
 }
 
 // lost reports an offset whose message is lost by damage: clients elsewhere
@@ -386,8 +396,8 @@ func (s *Store) Find(q Query, b []byte) ([]byte, int, error) {
 	}
 	slices.SortFunc(candidates, func(x, y int64) int { return cmp.Compare(y, x) })
 	found := 0
-	for _, pos := range candidates {
-		if found == q.Limit {
+	for _, pos := range slices.Compact(candidates) { // a message may name a key twice
+		if found >= q.Limit {
 			break
 		}
 		d, failure := s.e.visibleAt(q.Topic, pos)

@@ -95,8 +95,32 @@ func (j *putTopicJob) stage(w *writer) {
 			return
 		}
 		j.frames = append(j.frames, t.created)
+		j.position(w, have)
 	}
 	j.frames = w.remember(j.frames, record.Setting{Scope: record.OfTopic, Name: j.topic.Name, Value: j.topic.Settings})
+}
+
+// position makes the groups of a topic begin with the first message of each
+// queue from number have on: they were there before it. Else one that was to
+// begin with the latest message would pass over the first ones if it came back
+// after a crash.
+func (j *putTopicJob) position(w *writer, have int) {
+	lanes := make([]record.LanePosition, 0, j.topic.Queues-have)
+	for n := have; n < j.topic.Queues; n++ {
+		lanes = append(lanes, record.LanePosition{Queue: n})
+	}
+	w.st.mu.RLock()
+	keys := slices.SortedFunc(maps.Keys(w.st.positions), progressKey.compare)
+	w.st.mu.RUnlock()
+	for _, k := range keys {
+		if k.topic != j.topic.Name {
+			continue
+		}
+		g := record.GroupPositions{Group: k.group, Topic: k.topic, Client: k.client, Lanes: lanes}
+		f := &frame{fact: fact{kind: record.Positions, ctl: &control{positions: g}}, head: g.Append(nil)}
+		w.control(f)
+		j.frames = append(j.frames, f)
+	}
 }
 
 func (j *putTopicJob) finish() {}
@@ -118,8 +142,8 @@ func (w *writer) remember(frames []*frame, r record.Setting) []*frame {
 	w.st.mu.RLock()
 	old := w.st.settings[settingKey{r.Scope, r.Name}]
 	w.st.mu.RUnlock()
-	if bytes.Equal(old, r.Value) && !w.syncs() {
-		return frames // nothing else can be staged in between
+	if bytes.Equal(old, r.Value) && !w.syncs() && len(w.round.frames) == 0 {
+		return frames // nothing is staged that is not applied
 	}
 	f := &frame{fact: fact{kind: record.Settings, ctl: &control{setting: r}}, head: r.Append(nil)}
 	w.control(f)
@@ -128,13 +152,14 @@ func (w *writer) remember(frames []*frame, r record.Setting) []*frame {
 
 // DeleteTopic removes a topic, what waits for its time to go there, the
 // positions of its groups and its settings. Members elsewhere do not hold it;
-// with living members in this process it is [driver.FailedPrecondition].
+// with living members in this process it is [driver.FailedPrecondition]. A
+// retry topic is consumed by the members of its group.
 func (s *Store) DeleteTopic(ctx context.Context, name string) error {
 	op := "delete topic " + name
 	if groups := s.e.groups.living(name); len(groups) > 0 {
 		return driver.Errorf(driver.FailedPrecondition, op, "groups %q have living members in this process; stop them first", groups)
 	}
-	j := &topicJob{info: driver.TopicInfo{Name: name}, remove: true}
+	j := &topicJob{info: driver.TopicInfo{Name: name}, remove: s.e.groups}
 	if err := s.run(ctx, op, j, func() *driver.Error { return j.err }); err != nil {
 		return err
 	}
@@ -155,6 +180,9 @@ func (s *Store) EnsureRetry(ctx context.Context, group string, topics []string) 
 	}
 	missing := topics[:0:0]
 	for _, t := range topics {
+		if err := driver.ValidTopic(t); err != nil {
+			return driver.Errorf(driver.InvalidArgument, op, "%w", err)
+		}
 		if !internalTopic(t) && s.e.st.retryQueue(group, t) < 0 {
 			missing = append(missing, t)
 		}
@@ -163,7 +191,11 @@ func (s *Store) EnsureRetry(ctx context.Context, group string, topics []string) 
 		return nil
 	}
 	j := &retryJob{group: group, topics: missing}
-	return s.run(ctx, op, j, j.failed)
+	if err := s.run(ctx, op, j, j.failed); err != nil {
+		return err
+	}
+	s.e.groups.grown(retryTopic(group))
+	return nil
 }
 
 // retryJob makes the queues of a retry topic.

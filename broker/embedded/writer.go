@@ -187,7 +187,7 @@ func (w *writer) begin(j job, size int) (begun, *driver.Error) {
 	return p, nil
 }
 
-// finished reports whether wait would answer nil without waiting.
+// finished reports whether wait would answer without waiting.
 func (p *begun) finished() bool {
 	if p.line == nil {
 		return p.done == nil || isClosed(p.done)
@@ -195,7 +195,7 @@ func (p *begun) finished() bool {
 	if !isClosed(p.line.staged) {
 		return false
 	}
-	return p.line.err == nil && (p.line.round == nil || isClosed(p.line.round.done))
+	return p.line.round == nil || isClosed(p.line.round.done)
 }
 
 func isClosed(c <-chan struct{}) bool {

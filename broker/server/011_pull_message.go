@@ -26,14 +26,7 @@ func handlePull(s *Server, c *conn, req, resp *remoting.Command) error {
 	if err := p.prepare(s, &h); err != nil {
 		return err
 	}
-	if to, ok := s.pendingReset(h.Group, h.Topic, p.queue); ok {
-		s.clearReset(h.Group, h.Topic, p.queue)
-		x := remoting.PullResult{NextBeginOffset: to, MinOffset: p.from.Min(), MaxOffset: p.from.Max()}
-		x.AppendTo(&resp.Fields)
-		resp.Code, resp.Remark = remoting.ResPullOffsetMoved, "OFFSET_RESET"
-		return nil
-	}
-	if h.SysFlag&remoting.PullCommit != 0 {
+	if _, pending := s.pendingReset(p.group, p.topic, p.queue); !pending && h.SysFlag&remoting.PullCommit != 0 {
 		p.cursor.Commit(h.CommitOffset)
 	}
 	err = p.evaluate(s, resp)
@@ -144,7 +137,10 @@ func forbidden(who int32, format string, args ...any) error {
 func (p *pull) evaluate(s *Server, resp *remoting.Command) error {
 	least, most := p.from.Min(), p.from.Max()
 	x := remoting.PullResult{NextBeginOffset: p.offset, MinOffset: least, MaxOffset: most}
+	to, reset := s.takeReset(p.group, p.topic, p.queue)
 	switch {
+	case reset:
+		resp.Code, resp.Remark, x.NextBeginOffset = remoting.ResPullOffsetMoved, "OFFSET_RESET", to
 	case p.cursor.Held():
 		resp.Code, resp.Remark = remoting.ResPullNotFound, "NO_MATCHED_LOGIC_QUEUE"
 	case most == 0:

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"cmp"
+
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
@@ -17,9 +19,9 @@ func getConsumerConnections(s *Server, _ *conn, req, resp *remoting.Command) err
 	if !online && len(inside) == 0 {
 		return refuse(remoting.ResConsumerNotOnline, "no consumer of group %.255s is online", group)
 	}
-	list := remoting.ConnectionList{ConsumeType: v.consume, MessageModel: v.model, ConsumeFromWhere: v.fromWhere}
-	if !online {
-		list.ConsumeType, list.MessageModel, list.ConsumeFromWhere = remoting.ConsumePassively, remoting.Clustering, remoting.FromLastOffset
+	list := remoting.ConnectionList{
+		ConsumeType: cmp.Or(v.consume, remoting.ConsumePassively), MessageModel: cmp.Or(v.model, remoting.Clustering),
+		ConsumeFromWhere: cmp.Or(v.fromWhere, remoting.FromLastOffset),
 	}
 	for _, m := range v.clients {
 		list.Connections = append(list.Connections, m.connection())

@@ -143,8 +143,7 @@ func (s *Server) known(topic string) (topicConfig, error) {
 	return c, nil
 }
 
-// readGroup reads a name that is required, in the field that a command has for
-// it.
+// readName reads the one name that a command takes.
 func readName(command, field string, req *remoting.Command) (string, error) {
 	d := remoting.ReadFields(command, req.Fields)
 	name := d.Text(field)
@@ -158,7 +157,7 @@ func readNames(command, first, second string, req *remoting.Command) (a, b strin
 	return a, b, d.Err()
 }
 
-// subscriptionData is what clients see of a subscription.
+// data is what clients see of a subscription.
 func (s *subscription) data() remoting.SubscriptionData {
 	d := remoting.SubscriptionData{
 		Topic: s.topic, SubString: s.text, ExpressionType: cmp.Or(s.kind, remoting.ExpressionTag), Tags: s.names, SubVersion: s.version,

@@ -81,7 +81,7 @@ func (c *conn) awaitDurable() {
 		for i := range batch {
 			q := &batch[i]
 			if idle && !q.pending.Ready() {
-				c.out.wake() // what is answered need not wait for the next round
+				c.flushAnswers() // what is answered need not wait for the next round
 				idle = false
 			}
 			resp.Reset()
@@ -91,9 +91,17 @@ func (c *conn) awaitDurable() {
 			idle = c.enqueue(&resp) || idle
 		}
 		if idle {
-			c.out.wake()
+			c.flushAnswers()
 		}
 		clear(batch)
+	}
+}
+
+// flushAnswers writes what was answered, without a change to the writing
+// goroutine: that one is for those who must not wait for the peer.
+func (c *conn) flushAnswers() {
+	if err := c.out.flush(-1); err != nil {
+		c.end(err)
 	}
 }
 

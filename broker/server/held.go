@@ -201,12 +201,14 @@ func (h *held) expire() {
 	}
 }
 
-// wakeTopic has the pulls of a topic looked at, such as after a reset.
-func (h *held) wakeTopic(topic string) {
-	for _, w := range h.all() {
-		if w.key.topic == topic {
-			w.wake()
-		}
+// moved has the pulls of a queue looked at because an operator has moved a
+// group on it.
+func (h *held) moved(_, topic string, queue int) {
+	h.mu.Lock()
+	w := h.queues[queueKey{topic, queue}]
+	h.mu.Unlock()
+	if w != nil {
+		w.wake()
 	}
 }
 

@@ -72,6 +72,11 @@ func TestConsumeStats(t *testing.T) {
 	p.topic("U", 1)
 	p.join("cid", "G", remoting.Clustering, "U")
 	p.wantBody(`{"consumeTps":0.0,"offsetTable":{}}`, request(remoting.ReqGetConsumeStats, "consumerGroup", "G"))
+
+	// What was committed a moment ago shows.
+	b.store.Cursor("G", "U", 0).Commit(0)
+	p.wantBody(`{"consumeTps":0.0,"offsetTable":{{"brokerName":"broker-a","queueId":0,"topic":"U"}:`+
+		`{"brokerOffset":0,"consumerOffset":0,"lastTimestamp":0,"pullOffset":0}}}`, request(remoting.ReqGetConsumeStats, "consumerGroup", "G"))
 }
 
 // Redeliveries are lag of the retry topic.

@@ -47,12 +47,20 @@ func (s *Server) progress(group string, t topicConfig) []remoting.QueueProgress 
 // positions on, but not those that it has unsubscribed from, which shows while
 // it is online only.
 func (s *Server) consumed(group string) []topicConfig {
+	names := s.store.Consumed(group)
 	v, online := s.clients.view(group)
+	for _, sub := range v.subs {
+		// The store lists a position a second after its first commit.
+		if !slices.Contains(names, sub.topic) && s.positioned(group, sub.topic) {
+			names = append(names, sub.topic)
+		}
+	}
+	slices.Sort(names)
 	if len(s.store.Members(group)) > 0 {
 		online = false // what they subscribe to is not known here
 	}
 	var out []topicConfig
-	for _, name := range s.store.Consumed(group) {
+	for _, name := range names {
 		subscribed := slices.ContainsFunc(v.subs, func(sub *subscription) bool { return sub.topic == name })
 		if online && !subscribed {
 			continue
@@ -62,4 +70,15 @@ func (s *Server) consumed(group string) []topicConfig {
 		}
 	}
 	return out
+}
+
+// positioned reports whether a group has a position on any queue of a topic.
+func (s *Server) positioned(group, topic string) bool {
+	t, _ := s.store.Topic(topic)
+	for n := range t.Queues {
+		if _, ok := s.position(group, topic, n); ok {
+			return true
+		}
+	}
+	return false
 }

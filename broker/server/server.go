@@ -183,7 +183,7 @@ func (s *Server) wire(store *embedded.Store) error {
 	// In-process members and clients divide the queues among them.
 	s.clients.joined, s.clients.left = store.Join, store.Leave
 	store.OnMembers(s.notifyGroup)
-	s.clients.asked = s.checkWith
+	s.clients.asked, s.resets.moved = s.checkWith, s.held.moved
 	s.closers = append(s.closers, func() { store.OnMembers(nil) }, s.held.close)
 	s.leavers = append(s.leavers, s.unregister)
 	s.tickers = append(s.tickers, s.expire, s.held.expire, s.locks.expire, s.counts.tick, s.expireResets)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strings"
 
@@ -60,7 +61,7 @@ func (s *Server) wantedTopic(t remoting.TopicConfig) (topicChange, error) {
 
 // remarkOf is the text of a refusal without its code.
 func remarkOf(err error) string {
-	if r, ok := err.(*refusal); ok { //nolint:errorlint // refusals are never wrapped
+	if r, ok := errors.AsType[*refusal](err); ok {
 		return r.remark
 	}
 	return err.Error()

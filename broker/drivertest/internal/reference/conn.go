@@ -31,7 +31,7 @@ func (c *Conn) closed(op string) error {
 // Capabilities implements [driver.Conn].
 func (c *Conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
-		System: "reference", Delay: driver.AnyTime, RetryDelay: driver.AnyTime, Tags: true, OneWay: true,
+		System: "reference", Delay: driver.AnyTime, RetryDelay: driver.AnyTime, Tags: true, SQL: true, OneWay: true,
 		Broadcast: true, Ordered: true, Queues: true, Durable: true, MaxBody: maxBody, MaxBatch: maxBatch,
 	}
 }

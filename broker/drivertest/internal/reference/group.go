@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting/sql92"
 )
 
 // group holds the positions of a group; broadcast members have one each.
@@ -132,8 +133,14 @@ func checkSpec(op string, spec driver.SubscribeSpec) error {
 			return invalid(op, "%w", err)
 		}
 	}
-	if spec.Filter.SQL != "" {
-		return driver.Errorf(driver.Unsupported, op, "no SQL filter")
+	if spec.Filter.SQL == "" {
+		return nil
+	}
+	if len(spec.Filter.Tags) > 0 {
+		return invalid(op, "tags and SQL exclude each other")
+	}
+	if _, err := sql92.Parse(spec.Filter.SQL); err != nil {
+		return invalid(op, "%w", err)
 	}
 	return nil
 }

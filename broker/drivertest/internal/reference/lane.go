@@ -5,9 +5,11 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting/sql92"
 )
 
 // lane is the ownership of one queue by one subscription.
@@ -108,13 +110,31 @@ func (l *lane) collect(limit int, next time.Duration) (ds []*driver.Delivery, _ 
 		if c.done[o] {
 			continue
 		}
-		if !retryOf(l.q) && !l.s.spec.Filter.MatchTag(l.q.msgs[o].m.Tag) {
+		if !retryOf(l.q) && !selects(l.s.spec.Filter, &l.q.msgs[o].m) {
 			c.settle(o)
 			continue
 		}
 		ds = append(ds, l.deliver(o))
 	}
 	return ds, next
+}
+
+// selects reports whether f selects m.
+func selects(f driver.Filter, m *driver.Message) bool {
+	if f.SQL == "" {
+		return f.MatchTag(m.Tag)
+	}
+	e, err := sql92.Parse(f.SQL)
+	return err == nil && e.Match(func(name string) (v string, ok bool) {
+		switch name {
+		case "TAGS":
+			return m.Tag, m.Tag != ""
+		case "KEYS":
+			return strings.Join(m.Keys, " "), len(m.Keys) > 0
+		}
+		v, ok = m.Properties[name]
+		return v, ok
+	})
 }
 
 func (l *lane) deliver(o int64) *driver.Delivery {
