@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -88,7 +89,7 @@ func TestHeartbeat_PushConsumers(t *testing.T) {
 	if err != nil || len(got.Queues) != 1 || got.Queues[0].ReadQueues != 1 || got.Queues[0].Perm != 6 {
 		t.Fatalf("route of the retry topic: %+v, %v", got, err)
 	}
-	a.must(cmd) // nothing has changed: no notice comes before the answer
+	a.quietly(cmd) // nothing has changed: no notice comes before the answer
 
 	sub, model, ok := s.clients.subscription("CG", "TopicTest")
 	if !ok || model != remoting.Clustering || len(sub.tags) != 2 || sub.version != 10 {
@@ -172,6 +173,23 @@ func TestHeartbeat_Refusals(t *testing.T) {
 	if sub, _, ok := s.clients.subscription("G0", "T"); !ok || sub == nil {
 		t.Error("a wrong group keeps the others of a heartbeat out")
 	}
+}
+
+// TestHeartbeat_Broadcasting: members that share nothing need not hear of each
+// other, as in RocketMQ 5.
+func TestHeartbeat_Broadcasting(t *testing.T) {
+	t.Parallel()
+	s := serveOn(t, Config{})
+	a, b := s.dial(t), s.dial(t)
+	for _, p := range []*peer{a, b} {
+		p.quietly(beatOf("me", remoting.ConsumerData{Group: "G", MessageModel: remoting.Broadcasting, Subscriptions: []remoting.SubscriptionData{subTo("T", "*", 1)}}))
+	}
+	a.quietly(request(remoting.ReqGetClusterInfo))
+	_ = b.Close()
+	for s.Stats().Connections > 1 {
+		runtime.Gosched()
+	}
+	a.quietly(request(remoting.ReqGetClusterInfo))
 }
 
 func TestHeartbeat_Expires(t *testing.T) {

@@ -174,7 +174,16 @@ func (p *peer) next() *remoting.Command {
 	return clone(&cmd)
 }
 
-// ask sends a request and reads its answer.
+// quietly is ask that takes nothing before the answer.
+func (p *peer) quietly(cmd *remoting.Command) {
+	p.t.Helper()
+	opaque := p.send(cmd)
+	if a := p.next(); !a.IsResponse() || a.Opaque != opaque || a.Code != 0 {
+		p.t.Fatalf("got %+v, want a success for %d", a, opaque)
+	}
+}
+
+// ask sends a request and reads its answer, past notices.
 func (p *peer) ask(cmd *remoting.Command) *remoting.Command {
 	p.t.Helper()
 	opaque := p.send(cmd)

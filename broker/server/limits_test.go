@@ -71,11 +71,21 @@ func TestLimits_Late(t *testing.T) {
 				time.Sleep(100 * time.Second)
 			}
 		}, 1020 * time.Second},
+		{"requests in two halves for a while", func(p *peer) {
+			for range 10 {
+				_, _ = p.Write(frame[:10])
+				time.Sleep(5 * time.Second)
+				_, _ = p.Write(frame[10:])
+				_, _ = p.frames.Next()
+				time.Sleep(15 * time.Second)
+			}
+		}, (10*20 - 15 + 120) * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s := servePipes(t, Config{}, echo)
+				time.Sleep(time.Hour) // nobody is there, nothing ticks
 				started := time.Now()
 				p := s.dial(t)
 				test.play(p)
