@@ -52,9 +52,9 @@ Flags of every such command:
 Sends dead letters of a group again, the oldest first, as new messages of the topic they came from: every group
 of that topic gets them. They keep body, unique id, tag, keys and the properties of their sender.
 
-How far it came is kept at the brokers, as the position of group sluice-redrive, so the next call goes on there,
-also after an interruption; a crash at the wrong moment sends one message twice. The dead letters stay: purge
-removes them.
+How far it came is kept at the brokers, as the position of group sluice-redrive, so the next call goes on
+there, also after an interruption; a crash at the wrong moment sends one message twice. The dead letters stay:
+purge removes them.
 
   -limit N     at most so many (default: all that are there now)
   -rate N      at most so many a second (default 100)

@@ -19,7 +19,15 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// runMain makes the test binary behave as the program, for tests of processes.
+const runMain = "SLUICE_TEST_RUN_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(runMain) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // small makes segments that a test can fill.
 func small() embedded.Config {

@@ -29,8 +29,9 @@ import (
 // Exit codes.
 const (
 	exitFine        = 0
-	exitDamage      = 1 // damage, too: of a store
-	exitRefused     = 1
+	exitDamage      = 1 // of a store
+	exitRefused     = 1 // by a server
+	exitUnclean     = 1 // the end of serve
 	exitFailed      = 2
 	exitInterrupted = 130 // what shells expect after Ctrl-C
 )

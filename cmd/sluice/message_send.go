@@ -15,7 +15,7 @@ import (
 	"github.com/sluicemq/sluice/cmd/sluice/internal/cluster"
 )
 
-const messageSendUsage = `usage: sluice message send TOPIC [BODY] [-file F] [-lines] [-tag T] [-key K] [-property N=V] [-delay D] [-at TIME]
+const messageSendUsage = `usage: sluice message send TOPIC [BODY] [-file F] [-lines] [-tag T] [-key K] [-property N=V] …
 
 Sends a message and says where it is. The topic must be there: none is made by accident. Without BODY and
 -file the body is read from standard input.

@@ -61,7 +61,7 @@ how it behaves
   sluice serve -dir D -listen 0.0.0.0:9876 -advertise mq.example:9876 \
     -tls-cert cert.pem -tls-key key.pem -acl accounts.yml
 
-exit codes: 0 ended in order, 1 it did not, 2 wrong usage, or it could not start
+exit codes: 0 ended in order, 1 the store did not, 2 wrong usage, or it could not start
 `
 
 // How long the parts of an orderly end may take; together they stay within the
@@ -109,7 +109,7 @@ func (s *serving) run(ctx context.Context) int {
 	if err := s.open(); err != nil {
 		return s.failed(err)
 	}
-	store, err := s.broker.Store(ctx)
+	store, err := s.broker.Store(context.WithoutCancel(ctx)) // a signal during the start ends it in order
 	if err == nil {
 		_, err = fmt.Fprintf(s.stdout, "sluice serve: ready at %s\n", s.server.Addr())
 	}
@@ -119,8 +119,8 @@ func (s *serving) run(ctx context.Context) int {
 	s.watch(ctx, store, hangup)
 	s.log.Info("ending, because of a signal")
 	if err := s.close(); err != nil {
-		s.log.Error("not everything has ended in order", slog.Any("error", err))
-		return exitDamage
+		s.log.Error("the store has not ended in order", slog.Any("error", err))
+		return exitUnclean
 	}
 	s.log.Info("ended in order")
 	return exitFine
@@ -138,17 +138,17 @@ func (s *serving) open() error {
 	if err != nil {
 		return err
 	}
-	net := f.net
-	net.Logger = s.log
-	srv, err := server.Open(b, net)
+	port := f.net
+	port.Logger = s.log
+	srv, err := server.Open(b, port)
 	if err != nil {
 		s.broker = b
 		return errors.Join(err, s.close())
 	}
 	s.broker, s.server = b, srv
 	s.log.Info("serving", slog.String("address", srv.Addr().String()), slog.String("store", f.dir), slog.String("sync", cfg.Sync.String()),
-		slog.Bool("tls", net.TLS != nil), slog.Bool("acl", net.ACL != nil), slog.Bool("auto_create", net.AutoCreate))
-	if net.InsecureListen && !f.loopback() {
+		slog.Bool("tls", port.TLS != nil), slog.Bool("acl", port.ACL != nil), slog.Bool("auto_create", port.AutoCreate))
+	if port.InsecureListen && !f.loopback() {
 		s.log.Warn("other machines can reach this address, and -insecure-listen lets them", slog.String("address", srv.Addr().String()))
 	}
 	return nil
@@ -211,15 +211,17 @@ func (s *serving) reload() {
 	s.log.Info("the certificate was read again")
 }
 
-// close ends the server, then the broker.
+// close ends the server, then the broker. Peers that do not take their answers
+// are cut off, which is no failure: nothing that is stored depends on them.
 func (s *serving) close() error {
-	var errs []error
 	if s.server != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeServer)
-		errs = append(errs, s.server.Close(ctx))
+		if err := s.server.Close(ctx); err != nil {
+			s.log.Warn("connections were cut off", slog.Any("reason", err))
+		}
 		cancel()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeBroker)
 	defer cancel()
-	return errors.Join(append(errs, s.broker.Close(ctx))...)
+	return s.broker.Close(ctx)
 }

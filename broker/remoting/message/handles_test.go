@@ -81,3 +81,24 @@ func TestStored_Unwrap(t *testing.T) {
 		t.Error("one bit is not enough")
 	}
 }
+
+// FuzzHandles: what parses is written the same, but for a second spelling of a
+// number.
+func FuzzHandles(f *testing.F) {
+	f.Add("djEgVG9waWNUZXN0IGJyb2tlci1hIDE3MDAwMDAwMDAwMDEgMEEwMDAwMDExMDkyNUZGRDJCMjcwMDAwMDNFODAwMDA=")
+	f.Add("100 1700000000000 60000 3 0 broker-a 1 101")
+	f.Add("djEgICAxIA==")
+	f.Add("+1 -0 00 1 1  1 1")
+	f.Fuzz(func(t *testing.T, s string) {
+		if h, err := message.ParseRecallHandle(s); err == nil {
+			if again, err := message.ParseRecallHandle(h.String()); err != nil || again != h {
+				t.Fatalf("got %+v, %v; want %+v", again, err, h)
+			}
+		}
+		if p, err := message.ParsePopCheck(s); err == nil {
+			if again, err := message.ParsePopCheck(p.String()); err != nil || again != p {
+				t.Fatalf("got %+v, %v; want %+v", again, err, p)
+			}
+		}
+	})
+}

@@ -168,11 +168,12 @@ func (c *Cluster) TopicDetail(ctx context.Context, name string) (TopicDetail, er
 		return TopicDetail{}, err
 	}
 	d := TopicDetail{Topic: newTopic(name, kindOf(name, c.systemTopics(ctx)), shares), Groups: []string{}}
-	if d.Queues, err = c.stats(ctx, name, shares); err != nil {
-		return d, err
-	}
+	d.Queues, err = c.stats(ctx, name, shares)
 	for _, q := range d.Queues {
 		d.Messages += q.Messages()
+	}
+	if err != nil {
+		return d, err
 	}
 	groups, err := each(ctx, shares, func(ctx context.Context, s Share) ([]string, error) {
 		r := request{
