@@ -59,7 +59,7 @@ const (
 
 // Ratio is one judged comparison.
 type Ratio struct {
-	Row  int
+	Row  string
 	Case string
 	// Ours is our median and Ref that of what it is compared with; without a
 	// reference the value is ours alone.
@@ -111,7 +111,7 @@ func (r Ratio) Line() string {
 	if !r.Judged() {
 		word = "note"
 	}
-	fmt.Fprintf(&b, "%s row=%d case=%s ours=%s ref=%s value=%s", word, r.Row, r.Case, r.number(r.Ours), r.ref(), r.number(r.Value()))
+	fmt.Fprintf(&b, "%s row=%s case=%s ours=%s ref=%s value=%s", word, r.Row, r.Case, r.number(r.Ours), r.ref(), r.number(r.Value()))
 	if r.Judged() {
 		fmt.Fprintf(&b, " must=%v target=%v met=%s", r.Must, r.Target, r.Met())
 	}
