@@ -62,7 +62,9 @@ func publish(name string, workers int, open func(dir string) (measure.Publisher,
 func publishSteps(w int) []row.Step {
 	return []row.Step{
 		publish("publish/ours", w, func(dir string) (measure.Publisher, error) { return ours.NewPublisher(dir, ours.Written, w, 1) }),
-		publish("publish/jetstream", w, func(dir string) (measure.Publisher, error) { return jetstream.NewWait(dir, false, w) }),
+		publish("publish/jetstream", w, func(dir string) (measure.Publisher, error) {
+			return jetstream.NewWait(dir, jetstream.Config{Clients: w})
+		}),
 		publish("publish/pebble", w, func(dir string) (measure.Publisher, error) { return pebble.Open(dir, false) }),
 		publish("publish/mmap-append-prefault", w, func(dir string) (measure.Publisher, error) { return limit.NewMapping(dir) }),
 		publish("publish/write-per-message", w, func(dir string) (measure.Publisher, error) { return limit.NewWrites(dir) }),
@@ -81,7 +83,9 @@ func syncSteps() []row.Step {
 		group(64),
 		publish("sync/pebble", 64, func(dir string) (measure.Publisher, error) { return pebble.Open(dir, true) }),
 		publish("sync/redis", 64, func(dir string) (measure.Publisher, error) { return redis.Start(dir, "always", 64) }),
-		publish("sync/jetstream", 64, func(dir string) (measure.Publisher, error) { return jetstream.NewWait(dir, true, 64) }),
+		publish("sync/jetstream", 64, func(dir string) (measure.Publisher, error) {
+			return jetstream.NewWait(dir, jetstream.Config{SyncAlways: true, Clients: 64})
+		}),
 		sluice(8),
 		group(8),
 		sluice(1),
