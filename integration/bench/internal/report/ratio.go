@@ -40,7 +40,7 @@ func (b Bound) String() string {
 	if !b.Set() {
 		return "-"
 	}
-	return b.sign + strconv.FormatFloat(math.Round(b.value*1e3)/1e3, 'f', -1, 64)
+	return b.sign + strconv.FormatFloat(math.Round(b.value*1e4)/1e4, 'f', -1, 64)
 }
 
 // Verdict is how a ratio stands to its goals.
