@@ -23,6 +23,7 @@ func bench() program.Program {
 		Name: "bench-tcp", Rows: tcp.Table(), Span: 700 * time.Millisecond,
 		Flags: func(flags *flag.FlagSet) {
 			flags.DurationVar(&bed.Warm, "warm", 75*time.Second, "load on each of Apache's brokers before the first round")
+			flags.StringVar(&bed.Sluice, "sluice", "", "a command to measure that was built before (default: built from this checkout)")
 		},
 		Prepare: func(b *row.Bench, rows []row.Row) ([]row.Step, func() error, error) {
 			if err := bed.Open(b, rows); err != nil {

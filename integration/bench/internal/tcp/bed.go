@@ -32,9 +32,11 @@ type Bed struct {
 	// Warm is how long each of Apache's servers is under load before the
 	// first round. Its virtual machine needs more than a minute.
 	Warm time.Duration
+	// Sluice is a command that was built before; if it is empty, it is built
+	// from this checkout.
+	Sluice string
 
 	bench    *row.Bench
-	program  string // sluice
 	packages string // of RocketMQ
 	names    *rocketmq.Server
 	targets  map[string]*target // by side and class
@@ -50,8 +52,10 @@ func (d *Bed) Open(b *row.Bench, rows []row.Row) error {
 	if b.Quick {
 		d.Warm = min(d.Warm, time.Second)
 	}
-	d.program = b.Scratch.Path("sluice")
-	d.problems[ours] = build(context.Background(), d.program)
+	if d.Sluice == "" {
+		d.Sluice = b.Scratch.Path("sluice")
+		d.problems[ours] = build(context.Background(), d.Sluice)
+	}
 	d.packages, d.problems[peer] = java.Packages(context.Background())
 	needed := row.Needed(rows)
 	for _, c := range []class{async, durable} {
@@ -107,7 +111,7 @@ func (d *Bed) start(side string, c class) error {
 }
 
 func (d *Bed) startOurs(c class) (*target, error) {
-	s, addr, err := serve(d.program, d.bench.Scratch.Path("ours-"+string(c)), c)
+	s, addr, err := serve(d.Sluice, d.bench.Scratch.Path("ours-"+string(c)), c)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func (d *Bed) starts() []row.Step {
 				return nil, err
 			}
 			begin := time.Now()
-			s, addr, err := serve(d.program, filepath.Join(dir, "store"), durable)
+			s, addr, err := serve(d.Sluice, filepath.Join(dir, "store"), durable)
 			if err != nil {
 				return nil, err
 			}
