@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -100,14 +102,25 @@ func (d *Bed) start(side string, c class) error {
 	}
 	t, err := begin(c)
 	if err == nil {
-		d.targets[side+string(c)] = t
 		err = t.prepare()
 	}
-	if err != nil && side == ours {
-		d.problems[ours] = fmt.Errorf("start sluice serve: %w", err)
-		return nil // the others can be measured all the same
+	if err != nil {
+		return d.without(side, fmt.Errorf("start the server: %w", err))
 	}
-	return err
+	d.targets[side+string(c)] = t
+	return nil
+}
+
+// without goes on without ours, so that a look at the others is possible all
+// the same; without Apache's servers there is nothing to compare with.
+func (d *Bed) without(side string, err error) error {
+	if side != ours {
+		return err
+	}
+	if d.problems[ours] == nil {
+		d.problems[ours] = err
+	}
+	return nil
 }
 
 func (d *Bed) startOurs(c class) (*target, error) {
@@ -171,18 +184,21 @@ func (d *Bed) on(side string, c class, do func(t *target) (measure.Figures, erro
 
 // warm puts each server under the load of all clients.
 func (d *Bed) warm() error {
-	for name, t := range d.targets {
-		span := d.Warm
+	for _, name := range slices.Sorted(maps.Keys(d.targets)) {
+		t, span, side := d.targets[name], d.Warm, peer
 		if strings.HasPrefix(name, ours) {
-			span = min(span, oursWarm)
+			span, side = min(span, oursWarm), ours
 		}
 		fmt.Fprintf(os.Stderr, "bench-tcp: warming up %s for %v\n", name, span)
 		err := t.resume()
 		if err == nil {
-			err = errors.Join(d.load(t, name, span), t.pause())
+			err = d.load(t, name, span)
+		}
+		if err = errors.Join(err, t.pause()); err != nil {
+			err = d.without(side, fmt.Errorf("warm up %s: %w", name, err))
 		}
 		if err != nil {
-			return fmt.Errorf("warm up %s: %w", name, err)
+			return err
 		}
 	}
 	if d.java != nil {
