@@ -177,7 +177,6 @@ func TestPublishers(t *testing.T) {
 func TestPublishers_Refused(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
-	f.refuse = true
 	wait, err := NewWait(f.addr(), "t", 1)
 	if err != nil {
 		t.Fatal(err)
@@ -185,6 +184,12 @@ func TestPublishers_Refused(t *testing.T) {
 	window, err := NewWindow(f.addr(), "t", 1)
 	if err != nil {
 		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.refuse = true
+	f.mu.Unlock()
+	if _, err := NewWait(f.addr(), "t", 1); err == nil {
+		t.Error("a connection whose first request was refused counts")
 	}
 	for _, p := range []measure.Publisher{wait, window} {
 		if _, err := p.Publish(0); err == nil || !strings.Contains(err.Error(), "code 1") {

@@ -49,7 +49,7 @@ type Wait struct {
 func NewWait(broker, topic string, workers int) (*Wait, error) {
 	p := &Wait{numbers: make([]int, workers)}
 	for w := range workers {
-		c, err := dial(broker)
+		c, err := greet(broker, topic)
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -104,7 +104,7 @@ type lane struct {
 func NewWindow(broker, topic string, workers int) (*Window, error) {
 	p := &Window{}
 	for w := range workers {
-		c, err := dial(broker)
+		c, err := greet(broker, topic)
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}

@@ -2,6 +2,7 @@ package raw
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -42,6 +43,19 @@ func AwaitRoute(nameServer, topic, broker string) error {
 			return fmt.Errorf("no route of topic %s to %s: %.300s: %w", topic, broker, a.body, err)
 		}
 	}
+}
+
+// greet connects and asks a question at once, as clients do: a server may drop
+// connections of which many say nothing.
+func greet(broker, topic string) (*conn, error) {
+	c, err := dial(broker)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.call(newRequest(codeMaxOffset, []field{{"queueId", "0"}, {"topic", topic}}, nil)); err != nil {
+		return nil, errors.Join(fmt.Errorf("first request of a connection: %w", err), c.Close())
+	}
+	return c, c.SetDeadline(time.Time{})
 }
 
 // Stored is how many messages have a place in the queues of a topic.
