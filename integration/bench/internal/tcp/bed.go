@@ -29,6 +29,9 @@ const (
 // oursWarm is enough warm-up for a program that was compiled before.
 const oursWarm = 2 * time.Second
 
+// refusedPause follows a send that was refused while a server warms up.
+const refusedPause = 10 * time.Millisecond
+
 // Bed has the servers of a run and the clients that outlive a step.
 type Bed struct {
 	// Warm is how long each of Apache's servers is under load before the
@@ -207,7 +210,8 @@ func (d *Bed) warm() error {
 	return nil
 }
 
-// load sends in every way for so long, then consumes in every way.
+// load sends in every way for so long, then consumes in every way. A broker that
+// is not warm may refuse some: that is no failure yet.
 func (d *Bed) load(t *target, name string, span time.Duration) error {
 	topic := t.class.topic()
 	var ways []func() error
@@ -223,14 +227,24 @@ func (d *Bed) load(t *target, name string, span time.Duration) error {
 			if err != nil {
 				return err
 			}
-			_, err = measure.Loop{Workers: pipes, For: span}.Run(p.Publish)
+			_, err = measure.Loop{Workers: pipes, For: span}.Run(func(worker int) (int, error) {
+				n, err := p.Publish(worker)
+				if err != nil {
+					time.Sleep(refusedPause)
+				}
+				return n, nil
+			})
 			return errors.Join(err, p.Close())
 		})
 	}
 	if d.java != nil && t.class == async {
 		ways = append(ways, func() error {
-			_, err := d.java.Send(t.nameServer, topic, pipes, span)
-			return err
+			for end := time.Now().Add(span); time.Now().Before(end); {
+				if _, err := d.java.Send(t.nameServer, topic, pipes, time.Until(end)); err != nil {
+					time.Sleep(refusedPause)
+				}
+			}
+			return nil
 		})
 	}
 	errs := make([]error, len(ways))
