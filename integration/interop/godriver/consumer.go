@@ -19,6 +19,7 @@ import (
 type pushHandle struct {
 	consumer rocketmq.PushConsumer
 	replies  rocketmq.Producer
+	whole    bool // long bodies are told in full
 
 	mu      sync.Mutex // the rest belongs to a consumer that only counts
 	next    map[string]int64
@@ -28,13 +29,19 @@ type pushHandle struct {
 	counted bool
 }
 
-func consuming(c command) []consumer.Option {
-	instance := c.text("instance")
-	if instance == "" {
-		instance = c.text("h")
+// instance is the name by which clients of this process share connections and
+// heartbeats: each has its own unless the command says otherwise.
+func instance(c command) string {
+	name := c.text("instance")
+	if name == "" {
+		name = c.text("h")
 	}
+	return name + "@" + c.text("ns")
+}
+
+func consuming(c command) []consumer.Option {
 	options := []consumer.Option{
-		consumer.WithNameServer([]string{c.text("ns")}), consumer.WithGroupName(c.text("group")), consumer.WithInstance(instance + "@" + c.text("ns")),
+		consumer.WithNameServer([]string{c.text("ns")}), consumer.WithGroupName(c.text("group")), consumer.WithInstance(instance(c)),
 		consumer.WithConsumeMessageBatchMaxSize(int(c.number("batch", 1))),
 	}
 	switch c.text("from") {
@@ -77,7 +84,7 @@ func selector(c command) consumer.MessageSelector {
 }
 
 func (d *drivers) openPush(c command) error {
-	p := &pushHandle{next: map[string]int64{}, counted: c.has("tally")}
+	p := &pushHandle{next: map[string]int64{}, counted: c.has("tally"), whole: c.has("whole")}
 	var err error
 	if p.consumer, err = rocketmq.NewPushConsumer(consuming(c)...); err != nil {
 		return err
@@ -126,6 +133,9 @@ func (p *pushHandle) consume(ctx context.Context, handle string, orderly bool, m
 		did := action(m)
 		f := seen(m)
 		f["did"], f["batch"] = did, len(ms)
+		if p.whole {
+			f["body"] = bodyUpTo(m.Body, 100_000)
+		}
 		event("got", handle, f)
 		switch level, named := strings.CutPrefix(did, "later:"); {
 		case named:

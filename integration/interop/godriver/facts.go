@@ -12,7 +12,9 @@ import (
 // shown is how much of a long body is told.
 const shown = 64
 
-func body(b []byte) string {
+func body(b []byte) string { return bodyUpTo(b, shown) }
+
+func bodyUpTo(b []byte, shown int) string {
 	if len(b) <= shown {
 		return string(b)
 	}

@@ -54,7 +54,7 @@ func (s *chooser) Select(m *primitive.Message, queues []*primitive.MessageQueue,
 func (d *drivers) openProducer(c command) error {
 	p := &producerHandle{queue: &chooser{turns: producer.NewRoundRobinQueueSelector()}}
 	options := []producer.Option{
-		producer.WithNameServer([]string{c.text("ns")}), producer.WithGroupName(c.text("group")), producer.WithInstanceName(c.text("h") + "@" + c.text("ns")),
+		producer.WithNameServer([]string{c.text("ns")}), producer.WithGroupName(c.text("group")), producer.WithInstanceName(instance(c)),
 		producer.WithRetry(int(c.number("retry", 2))), producer.WithSendMsgTimeout(10 * time.Second), producer.WithQueueSelector(p.queue),
 		producer.WithCompressMsgBodyOverHowmuch(int(c.number("over", 4096))),
 	}

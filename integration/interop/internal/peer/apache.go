@@ -91,7 +91,8 @@ func (a *apache) start(guarded bool, patience time.Duration) error {
 		"enablePropertyFilter=true", "messageDelayLevel=" + Levels, "traceTopicEnable=true",
 		// Without the last of these the "decided" marks of half messages are written
 		// every 3 s only, so that decided ones are checked and delivered again.
-		"transactionTimeOut=1000", "transactionCheckInterval=1000", "transactionCheckMax=5", "transactionOpBatchInterval=100",
+		"transactionTimeOut=3000", "transactionCheckInterval=1000", "transactionCheckMax=5", "transactionOpBatchInterval=100",
+		"waitTimeMillsInSendQueue=10000", "waitTimeMillsInPullQueue=10000", "waitTimeMillsInHeartbeatQueue=60000", "waitTimeMillsInTransactionQueue=10000",
 	}
 	if guarded {
 		conf = append(conf, "authenticationEnabled=true",

@@ -49,7 +49,7 @@ const readyLine = "sluice serve: ready at "
 func (s *sluice) Start(guarded bool) error {
 	args := []string{
 		"serve", "-dir", filepath.Join(s.dir, "data"), "-listen", s.address, "-delay-levels", Levels, "-cluster", Cluster, "-broker", BrokerName,
-		"-auto-create=true", "-check-after", "1s", "-check-every", "1s", "-check-max", "5",
+		"-auto-create=true", "-check-after", "3s", "-check-every", "1s", "-check-max", "5",
 	}
 	if guarded {
 		file := filepath.Join(s.dir, "plain_acl.yml")

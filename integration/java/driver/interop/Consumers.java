@@ -22,6 +22,7 @@ final class Consumers {
     private static final class Open {
         DefaultMQPushConsumer consumer;
         DefaultMQProducer replies;
+        boolean whole;
     }
 
     private final Map<String, Open> open = new ConcurrentHashMap<>();
@@ -32,6 +33,7 @@ final class Consumers {
         DefaultMQPushConsumer p = new DefaultMQPushConsumer(c.text("group"), Edition.signing(c.text("ak", null), c.text("sk", null)),
             new AllocateMessageQueueAveragely(), c.has("trace"), null);
         o.consumer = p;
+        o.whole = c.has("whole");
         p.setNamesrvAddr(c.text("ns"));
         if (c.has("namespace")) {
             p.setNamespace(c.text("namespace"));
@@ -91,11 +93,10 @@ final class Consumers {
         return m.getReconsumeTimes() < items.length ? items[m.getReconsumeTimes()] : "ok";
     }
 
-    private static void tell(String handle, MessageExt m, String did, int batch) {
-        Map<String, Object> f = Facts.of(m);
+    private static void tell(String handle, MessageExt m, String did, int batch, boolean whole) {
+        Map<String, Object> f = Facts.of(m, whole);
         f.put("did", did);
         f.put("batch", batch);
-        f.put("thread", Thread.currentThread().getName());
         Out.event("got", handle, f);
     }
 
@@ -103,7 +104,7 @@ final class Consumers {
         ConsumeConcurrentlyStatus status = ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         for (MessageExt m : ms) {
             String did = action(m);
-            tell(handle, m, did, ms.size());
+            tell(handle, m, did, ms.size(), o.whole);
             if (did.startsWith("later")) {
                 status = ConsumeConcurrentlyStatus.RECONSUME_LATER;
                 if (did.startsWith("later:")) {
@@ -129,7 +130,7 @@ final class Consumers {
         ConsumeOrderlyStatus status = ConsumeOrderlyStatus.SUCCESS;
         for (MessageExt m : ms) {
             String did = action(m);
-            tell(handle, m, did, ms.size());
+            tell(handle, m, did, ms.size(), false);
             if (did.equals("suspend")) {
                 status = ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT;
             }

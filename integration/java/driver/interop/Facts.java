@@ -12,17 +12,23 @@ import org.apache.rocketmq.common.message.MessageExt;
 
 /** What an application can see of messages and results, as fields of a line. */
 final class Facts {
+    /** How much of a long body is told. */
     private static final int SHOWN = 64;
+    private static final int WHOLE = 100_000;
 
     private Facts() {
     }
 
     static Map<String, Object> of(MessageExt m) {
+        return of(m, false);
+    }
+
+    static Map<String, Object> of(MessageExt m, boolean whole) {
         Map<String, Object> f = new LinkedHashMap<>();
         f.put("topic", m.getTopic());
         f.put("tags", m.getTags());
         f.put("keys", m.getKeys());
-        f.put("body", body(m.getBody()));
+        f.put("body", body(m.getBody(), whole ? WHOLE : SHOWN));
         f.put("flag", m.getFlag());
         f.put("props", new TreeMap<>(m.getProperties()));
         f.put("queue", m.getQueueId());
@@ -57,11 +63,15 @@ final class Facts {
 
     /** A short body as text; of a long one the beginning, the length and a checksum. */
     static String body(byte[] b) {
+        return body(b, SHOWN);
+    }
+
+    private static String body(byte[] b, int shown) {
         if (b == null) {
             return null;
         }
-        String text = new String(b, 0, Math.min(b.length, SHOWN), StandardCharsets.UTF_8);
-        if (b.length <= SHOWN) {
+        String text = new String(b, 0, Math.min(b.length, shown), StandardCharsets.UTF_8);
+        if (b.length <= shown) {
             return text;
         }
         CRC32 sum = new CRC32();
