@@ -3,6 +3,7 @@ package interop
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,7 +13,7 @@ import (
 var (
 	clientID = regexp.MustCompile(`\d+\.\d+\.\d+\.\d+@[^\s",]*`)
 	loopback = regexp.MustCompile(`127\.0\.0\.1:\d+`)
-	hexID    = regexp.MustCompile(`\b[0-9A-F]{32,}\b`)
+	hexID    = regexp.MustCompile(`\b[0-9A-Fa-f]{32,}\b`)
 	timeText = regexp.MustCompile(`\d{4}-\d\d-\d\d[# ]\d\d:\d\d:\d\d([:,.]\d{3})?`)
 )
 
@@ -45,6 +46,7 @@ func (x *cell) noteBody(event string, body []byte, only ...string) {
 		x.rec.Note(event, "body", "not JSON: "+err.Error())
 		return
 	}
+	unordered(v)
 	wire.Leaves(v, func(path, value string) {
 		path = x.plain(path)
 		if strings.HasSuffix(path, ".delayTime") {
@@ -59,6 +61,29 @@ func (x *cell) noteBody(event string, body []byte, only ...string) {
 			}
 		}
 	})
+}
+
+// unordered sorts the lists inside a value that come from hash tables: those of
+// texts, and those of statements about queues.
+func unordered(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, item := range v {
+			unordered(item)
+		}
+	case []any:
+		slices.SortStableFunc(v, func(a, b any) int {
+			ma, _ := a.(map[string]any)
+			mb, _ := b.(map[string]any)
+			if ma != nil && mb != nil {
+				return strings.Compare(fmt.Sprint(ma["messageQueue"]), fmt.Sprint(mb["messageQueue"]))
+			}
+			return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
+		})
+		for _, item := range v {
+			unordered(item)
+		}
+	}
 }
 
 // question is a raw request whose answer is compared.

@@ -31,6 +31,7 @@ type scenario struct {
 // scenarios run side by side, the long ones first.
 var scenarios = []scenario{
 	{name: "reset", clients: full, groups: []string{"", "off"}, run: reset},
+	{name: "mqadmin", clients: []string{mqadmin}, bare: true, run: adminCommands},
 	{name: "delays", clients: []string{goClient, java5, java4, node}, groups: []string{""}, run: delays},
 	{name: "share", clients: full, groups: []string{""}, run: share},
 	{name: "tx", clients: full, groups: []string{""}, run: transactions},

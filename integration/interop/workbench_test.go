@@ -125,6 +125,7 @@ func (b *workbench) start(clients map[string]bool) {
 	up(goClient, func() (*driver.Driver, error) { return b.startGo(goClient) })
 	up(java5, func() (*driver.Driver, error) { return b.startJava(java5, b.cache.Driver5, "-Xms64m", "-Xmx512m") })
 	up(java4, func() (*driver.Driver, error) { return b.startJava(java4, b.cache.Driver4, "-Xms64m", "-Xmx512m") })
+	up(spring, func() (*driver.Driver, error) { return b.startJava(spring, b.cache.Spring, "-Xms64m", "-Xmx256m") })
 	up(mqadmin, func() (*driver.Driver, error) { return b.startJava(mqadmin, b.cache.Admin, "-Xms32m", "-Xmx256m") })
 	starting.Wait()
 	if b.t.Failed() {

@@ -35,6 +35,7 @@ final class Consumers {
         o.consumer = p;
         o.whole = c.has("whole");
         p.setNamesrvAddr(c.text("ns"));
+        p.setMqClientApiTimeout(30_000);
         if (c.has("namespace")) {
             p.setNamespace(c.text("namespace"));
         }
@@ -60,6 +61,7 @@ final class Consumers {
         if (c.has("reply")) {
             o.replies = new DefaultMQProducer(c.text("group") + "-replies");
             o.replies.setNamesrvAddr(c.text("ns"));
+            o.replies.setMqClientApiTimeout(30_000);
             o.replies.start();
         }
         if (c.has("orderly")) {

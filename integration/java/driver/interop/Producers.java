@@ -44,6 +44,7 @@ final class Producers {
         if (c.has("namespace")) {
             p.setNamespace(c.text("namespace"));
         }
+        p.setMqClientApiTimeout(30_000);
         p.setSendMsgTimeout(c.number("timeout", 10_000));
         p.setRetryTimesWhenSendFailed(c.number("retry", 2));
         p.setCompressMsgBodyOverHowmuch(c.number("over", 4096));

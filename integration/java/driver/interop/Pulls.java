@@ -25,6 +25,7 @@ final class Pulls {
     Map<String, Object> lite(Command c) throws Exception {
         DefaultLitePullConsumer p = new DefaultLitePullConsumer(c.text("group"));
         p.setNamesrvAddr(c.text("ns"));
+        p.setMqClientApiTimeout(30_000);
         p.setAutoCommit(c.has("auto"));
         p.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         if (c.has("assign")) {
@@ -83,6 +84,7 @@ final class Pulls {
     Map<String, Object> puller(Command c) throws Exception {
         DefaultMQPullConsumer p = new DefaultMQPullConsumer(c.text("group"), Edition.signing(c.text("ak", null), c.text("sk", null)));
         p.setNamesrvAddr(c.text("ns"));
+        p.setMqClientApiTimeout(30_000);
         p.start();
         pull.put(c.text("h"), p);
         List<MessageQueue> queues = new ArrayList<>(p.fetchSubscribeMessageQueues(c.text("topic")));
