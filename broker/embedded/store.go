@@ -57,6 +57,15 @@ func (s *Store) Health() error { return s.e.health() }
 // Stats answers the state of the store.
 func (s *Store) Stats() Stats { return s.e.stats() }
 
+// Waiting is how many messages are not due yet, and how many half messages
+// wait for a decision, parked ones included.
+func (s *Store) Waiting() (delayed, halves int) {
+	st := s.e.st
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.delays.Len(), st.halves.Len()
+}
+
 // NowMs is the time of the broker in milliseconds since 1970; it never goes
 // back.
 func (s *Store) NowMs() int64 { return s.e.nowMs() }

@@ -149,6 +149,9 @@ func (s *Server) half(p *embedded.Put, h *remoting.SendMessage, f *facts) error 
 	if err := driver.ValidGroup(f.group); err != nil {
 		return illegal("a half message without a producer group: %v", err)
 	}
+	if _, n := s.store.Waiting(); n >= s.cfg.Limits.Halves {
+		return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d half messages are undecided, as many as may be (Limits.Halves)", n)
+	}
 	if f.id == "" {
 		f.id = s.ids.Next()
 		p.Extra = message.AppendProperty(p.Extra, message.UniqKey, f.id)
@@ -162,6 +165,11 @@ func (s *Server) half(p *embedded.Put, h *remoting.SendMessage, f *facts) error 
 // broker says of itself, and where a message goes that waits elsewhere.
 func (s *Server) properties(p *embedded.Put, given string, f *facts, w *sent) error {
 	delayed := f.level > 0 || f.timer
+	if delayed {
+		if n, _ := s.store.Waiting(); n >= s.cfg.Limits.Delayed {
+			return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d messages are not due yet, as many as may be (Limits.Delayed)", n)
+		}
+	}
 	if f.level > 0 {
 		p.DueMs = s.store.NowMs() + s.levelMs(f.level)
 	} else if f.timer {

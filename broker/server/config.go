@@ -123,6 +123,12 @@ type Limits struct {
 	// Groups is the number of consumer and of producer groups that clients may
 	// register at a time. Defaults to 1000 each.
 	Groups int
+	// Delayed is the number of messages that are not due yet up to which clients
+	// may send more of them. Defaults to 1,000,000, which take 16 MiB of memory.
+	Delayed int
+	// Halves is the number of undecided half messages up to which clients may
+	// send more of them. Defaults to 100,000.
+	Halves int
 	// Subscriptions is the number of topics of one group. Defaults to 128.
 	Subscriptions int
 }
@@ -173,6 +179,8 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.Apart, 128)
 	fill(&l.Topics, 1000)
 	fill(&l.Groups, 1000)
+	fill(&l.Delayed, 1_000_000)
+	fill(&l.Halves, 100_000)
 	fill(&l.Subscriptions, 128)
 	return l
 }
@@ -245,6 +253,8 @@ func (l Limits) validate() error {
 		{"Apart", l.Apart, 1, 1 << 16},
 		{"Topics", l.Topics, 1, 1 << 20},
 		{"Groups", l.Groups, 1, 1 << 20},
+		{"Delayed", l.Delayed, 1, 1 << 30},
+		{"Halves", l.Halves, 1, 1 << 30},
 		{"Subscriptions", l.Subscriptions, 1, 1 << 16},
 	} {
 		if n.value < n.from || n.value > n.to {

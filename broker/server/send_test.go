@@ -218,6 +218,25 @@ func TestSend_AutoCreate(t *testing.T) {
 	}
 }
 
+// What waits is bounded: further half messages and delayed ones are refused
+// until some are decided or due.
+func TestSend_WaitingIsBounded(t *testing.T) {
+	t.Parallel()
+	s := serveOn(t, Config{Limits: Limits{Halves: 1, Delayed: 1}})
+	s.topic(t, "T", 1)
+	p := s.dial(t)
+	pos := p.half("A")
+	p.mustSend(outgoing("T", 0, "b", props("DELAY", "18")))
+	half := outgoing("T", 0, "b", props("TRAN_MSG", "true", "PGROUP", "PG", "UNIQ_KEY", "B"))
+	for name, cmd := range map[string]*remoting.Command{"Limits.Halves": half, "Limits.Delayed": outgoing("T", 0, "b", props("DELAY", "18"))} {
+		if a := p.ask(cmd); a.Code != remoting.ResSystemBusy || !strings.Contains(a.Remark, name) {
+			t.Errorf("%s: %d %s", name, a.Code, a.Remark)
+		}
+	}
+	p.ask(ending("A", "PG", pos, remoting.DecisionRollback))
+	p.half("B")
+}
+
 func TestSend_Batch(t *testing.T) {
 	t.Parallel()
 	s := serveOn(t, Config{})
