@@ -99,7 +99,8 @@ func TestCluster_ResetBefore5(t *testing.T) {
 		want int64
 		ms   string
 	}{
-		{cluster.Point{Kind: cluster.First}, 10, "0"}, {cluster.Point{Kind: cluster.Last}, 50, "-1"},
+		{cluster.Point{Kind: cluster.First}, 10, "0"},
+		{cluster.Point{Kind: cluster.Last}, 50, "-1"},
 		{cluster.Point{Kind: cluster.AtTime, Time: time.UnixMilli(1700000000000)}, 30, "1700000000000"},
 	} {
 		before := len(b.requests(remoting.ReqUpdateConsumerOffset))
