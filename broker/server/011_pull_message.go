@@ -26,10 +26,13 @@ func handlePull(s *Server, c *conn, req, resp *remoting.Command) error {
 	if err := p.prepare(s, &h); err != nil {
 		return err
 	}
-	if _, pending := s.pendingReset(p.group, p.topic, p.queue); !pending && h.SysFlag&remoting.PullCommit != 0 {
-		p.cursor.Commit(h.CommitOffset)
+	if h.SysFlag&remoting.PullCommit != 0 {
+		s.commit(p.cursor, p.group, p.topic, p.queue, h.CommitOffset)
 	}
 	err = p.evaluate(s, resp)
+	if err == nil && resp.Code != remoting.ResSuccess {
+		s.countGet(p.group, p.topic, 0, 0)
+	}
 	hold := err == nil && resp.Code == remoting.ResPullNotFound && h.SysFlag&remoting.PullSuspend != 0 && h.SuspendMillis > 0
 	if !hold || !s.held.add(p, time.Duration(h.SuspendMillis)*time.Millisecond) {
 		return err
@@ -65,7 +68,7 @@ type pull struct {
 // prepare checks a pull against topic, group and subscription.
 func (p *pull) prepare(s *Server, h *remoting.PullMessage) error {
 	g := s.groups.find(h.Group)
-	if !g.Consume {
+	if !g.Consume || !g.reads(h.Topic) {
 		return forbidden(2, "subscription group no permission, %s", h.Group)
 	}
 	t, ok := s.topics.find(h.Topic)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
@@ -24,9 +25,18 @@ func handleUpdateOffset(s *Server, _ *conn, req, _ *remoting.Command) error {
 	case h.CommitOffset < 0:
 		return refuse(remoting.ResInvalidParameter, "commitOffset is %d, it takes 0 and more", h.CommitOffset)
 	}
-	if _, pending := s.pendingReset(h.Group, h.Topic, int(h.QueueID)); pending {
-		return nil
-	}
-	s.store.Cursor(h.Group, h.Topic, int(h.QueueID)).Commit(h.CommitOffset)
+	s.commit(s.store.Cursor(h.Group, h.Topic, int(h.QueueID)), h.Group, h.Topic, int(h.QueueID), h.CommitOffset)
 	return nil
+}
+
+// commit moves a group on a queue, unless an operator has moved it and its
+// owner does not know yet; one who does so just now wins, too.
+func (s *Server) commit(at embedded.Cursor, group, topic string, queue int, offset int64) {
+	if _, pending := s.pendingReset(group, topic, queue); pending {
+		return
+	}
+	at.Commit(offset)
+	if to, pending := s.pendingReset(group, topic, queue); pending {
+		at.Reset(to)
+	}
 }

@@ -161,9 +161,12 @@ func (b *bundle) host(t *testing.T) netip.AddrPort {
 // half stores a half message and answers its position.
 func (b *bundle) half(t *testing.T, topic, group, tx string) int64 {
 	t.Helper()
-	r, err := b.store.Put([]embedded.Put{{Topic: topic, Group: group, Tx: tx, Body: []byte("half"), Properties: []byte("TRAN_MSG\x01true\x02PGROUP\x01" + group + "\x02")}}).Wait(t.Context())
-	if err != nil || r[0].Err != nil {
-		t.Fatal(err, r[0].Err)
+	r, err := b.store.Put([]embedded.Put{{Topic: topic, Group: group, Tx: tx, Body: []byte("half"), Properties: []byte(props("TRAN_MSG", "true", "PGROUP", group, "UNIQ_KEY", tx))}}).Wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r[0].Err != nil {
+		t.Fatal(r[0].Err)
 	}
 	return r[0].Pos
 }

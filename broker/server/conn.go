@@ -399,7 +399,12 @@ func (s *Server) apart(h *handler, c *conn, req, resp *remoting.Command) {
 	c.later.Add(1)
 	s.wg.Go(func() {
 		defer func() { <-s.aparts }()
-		if err := s.handle(h, c, req, resp); !errors.Is(err, errLater) {
+		switch err := s.handle(h, c, req, resp); {
+		case errors.Is(err, errLater):
+		case errors.Is(err, errSilent):
+			c.later.Add(-1)
+			c.out.relieve()
+		default:
 			settle(resp, err)
 			c.respond(resp)
 		}

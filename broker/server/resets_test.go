@@ -149,18 +149,26 @@ func TestResetOffset_Online(t *testing.T) {
 	}
 }
 
-// Members in this process are not told, they are moved.
+// Members in this process are not told, they are moved, also in a group that has
+// clients elsewhere.
 func TestResetOffset_InProcess(t *testing.T) {
 	t.Parallel()
 	b := serveOn(t, Config{})
-	p := b.dial(t)
-	p.topic("T", 1)
+	p, far := b.dial(t), b.dial(t)
+	p.topic("T", 2)
 	b.put(t, "T", 0, 4, "")
-	b.inside(t, "in", "G", "T")
-	eventually(t, func() bool { return b.store.Cursor("G", "T", 0).Held() })
-	p.wantBody(table(4), resetRequest("G", "T", -1))
+	b.put(t, "T", 1, 3, "")
+	b.inside(t, "a", "G", "T")
+	far.join("b", "G", remoting.Clustering, "T")
+	eventually(t, func() bool {
+		return b.store.Cursor("G", "T", 0).Held() && !b.store.Cursor("G", "T", 1).Held()
+	})
+	p.wantBody(table(4, 3), resetRequest("G", "T", -1))
 	if _, ok := b.pendingReset("G", "T", 0); ok || b.at("G", "T", 0) != 4 {
-		t.Errorf("pending %v, position %d, want 4", ok, b.at("G", "T", 0))
+		t.Errorf("in this process: pending %v, position %d, want 4", ok, b.at("G", "T", 0))
+	}
+	if got, ok := b.pendingReset("G", "T", 1); !ok || got != 3 || b.at("G", "T", 1) != 3 {
+		t.Errorf("elsewhere: pending %d, %v, position %d, want 3", got, ok, b.at("G", "T", 1))
 	}
 }
 
