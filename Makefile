@@ -53,6 +53,10 @@ torture: ## the proofs of the store with the figures of a release, hours; with r
 bench-store: ## the store beside its peers and limits, a quarter of an hour; BENCH takes flags, such as -rows 1,4
 	cd integration/bench && $(GO) run ./cmd/bench-store $(BENCH)
 
+.PHONY: bench-tcp
+bench-tcp: ## sluice serve beside Apache RocketMQ, a quarter of an hour; BENCH takes flags, such as -rows R1,R3
+	cd integration/bench && $(GO) run ./cmd/bench-tcp $(BENCH)
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## golangci-lint with .golangci.yml, gofmt included
 	$< run ./...

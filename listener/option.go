@@ -25,7 +25,8 @@ func Group(group string) Option { return set(keyGroup, group) }
 func Tags(expr string) Option { return set(keyTags, expr) }
 
 // SQL selects by an SQL92 expression over the properties, with RocketMQ's
-// grammar; the tag goes by the name TAGS, the keys by KEYS. See [driver.Filter].
+// grammar; the tag goes by the name TAGS, the keys by KEYS. See Filter in
+// package broker/driver.
 func SQL(expr string) Option { return set(keySQL, expr) }
 
 // Concurrency is how many handlers run at a time.

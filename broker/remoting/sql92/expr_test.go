@@ -219,11 +219,25 @@ func TestReadInteger(t *testing.T) {
 		want int64
 		ok   bool
 	}{
-		{"0", 127, 0, true}, {"127", 127, 127, true}, {"128", 127, 0, false}, {"-128", 127, -128, true}, {"-129", 127, 0, false}, {"+0005", 127, 5, true},
-		{"9223372036854775807", math.MaxInt64, math.MaxInt64, true}, {"9223372036854775808", math.MaxInt64, 0, false},
-		{"-9223372036854775808", math.MaxInt64, math.MinInt64, true}, {"-9223372036854775809", math.MaxInt64, 0, false},
-		{"18446744073709551616", math.MaxInt64, 0, false}, {strings.Repeat("9", 100), math.MaxInt64, 0, false}, {strings.Repeat("0", 100) + "1", 127, 1, true},
-		{"", 127, 0, false}, {"-", 127, 0, false}, {"+-1", 127, 0, false}, {" 1", 127, 0, false}, {"1.0", 127, 0, false}, {"٥", 127, 0, false},
+		{"0", 127, 0, true},
+		{"127", 127, 127, true},
+		{"128", 127, 0, false},
+		{"-128", 127, -128, true},
+		{"-129", 127, 0, false},
+		{"+0005", 127, 5, true},
+		{"9223372036854775807", math.MaxInt64, math.MaxInt64, true},
+		{"9223372036854775808", math.MaxInt64, 0, false},
+		{"-9223372036854775808", math.MaxInt64, math.MinInt64, true},
+		{"-9223372036854775809", math.MaxInt64, 0, false},
+		{"18446744073709551616", math.MaxInt64, 0, false},
+		{strings.Repeat("9", 100), math.MaxInt64, 0, false},
+		{strings.Repeat("0", 100) + "1", 127, 1, true},
+		{"", 127, 0, false},
+		{"-", 127, 0, false},
+		{"+-1", 127, 0, false},
+		{" 1", 127, 0, false},
+		{"1.0", 127, 0, false},
+		{"٥", 127, 0, false},
 	} {
 		if got, ok := sql92.ReadInteger(c.s, c.most); got != c.want && c.ok || ok != c.ok {
 			t.Errorf("%q up to %d: got %d, %v, want %d, %v", c.s, c.most, got, ok, c.want, c.ok)

@@ -231,10 +231,10 @@ func (p *parser) ordered(o op, operands ...*node) (*node, *SyntaxError) {
 
 // special reads the right side of the operators that are words.
 func (p *parser) special(o op, l *node) (*node, *SyntaxError) {
-	switch o {
-	case opBetween, opNotBetween:
+	if o == opBetween || o == opNotBetween {
 		return p.between(o, l)
-	case opIn, opNotIn:
+	}
+	if o == opIn || o == opNotIn {
 		return p.list(o, l)
 	}
 	t := p.tok

@@ -50,8 +50,17 @@ var symbols = []struct {
 	text string
 	kind kind
 }{
-	{"<>", unequal}, {"<=", lessEqual}, {">=", greaterEqual}, {"<", less}, {">", greater}, {"=", equal},
-	{"(", left}, {")", right}, {",", comma}, {"+", plus}, {"-", minus},
+	{"<>", unequal},
+	{"<=", lessEqual},
+	{">=", greaterEqual},
+	{"<", less},
+	{">", greater},
+	{"=", equal},
+	{"(", left},
+	{")", right},
+	{",", comma},
+	{"+", plus},
+	{"-", minus},
 }
 
 // token is a part of the expression.

@@ -42,7 +42,6 @@ func boolValue(b bool) value {
 
 func (v value) numeric() bool { return v.kind >= valInteger && v.kind <= valDouble }
 func (v value) isTrue() bool  { return v.kind == valBool && v.num != 0 }
-func (v value) isFalse() bool { return v.kind == valBool && v.num == 0 }
 func (v value) double() float64 {
 	if v.kind == valDouble {
 		return math.Float64frombits(uint64(v.num))
@@ -68,7 +67,7 @@ func (v value) negate() value {
 // compare orders two values, neither of them NULL nor failed. Values of
 // different kinds that have no common one are ordered as if l were less, which
 // makes them unequal. It fails for a text that does not convert, and for a
-// truth value beside a text. Work is charged to r, if there is one.
+// truth value beside a text. Work is charged to w, if there is one.
 func compare(l, r value, w *run) (order int, ok bool) {
 	switch {
 	case l.kind == valText && r.kind == valText:

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 func TestRun(t *testing.T) {
 	var out bytes.Buffer
 	raw := t.TempDir() + "/raw.jsonl"
-	if _, err := run([]string{"-quick", "-rows", "5,16", "-dir", t.TempDir(), "-out", raw}, &out, t.Output()); err != nil {
+	if _, err := bench().Run([]string{"-quick", "-rows", "5,16", "-dir", t.TempDir(), "-out", raw}, &out, t.Output()); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -41,17 +41,5 @@ func TestRun(t *testing.T) {
 	}
 	if n := bytes.Count(samples, []byte("\n")); n != 6 {
 		t.Errorf("%d raw samples, want one of each of 6 steps", n)
-	}
-}
-
-func TestParse_Refuses(t *testing.T) {
-	t.Parallel()
-	for _, args := range [][]string{{"-rows", "1,x"}, {"-rounds", "0"}, {"-dur", "0s"}, {"more"}} {
-		if _, err := parse(args, t.Output()); err == nil {
-			t.Errorf("parse(%q) succeeds", args)
-		}
-	}
-	if _, err := run([]string{"-rows", "99"}, t.Output(), t.Output()); err == nil || !strings.Contains(err.Error(), "row 99") {
-		t.Errorf("row 99: %v", err)
 	}
 }

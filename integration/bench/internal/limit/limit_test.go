@@ -20,6 +20,7 @@ func TestPublishers(t *testing.T) {
 		"writes":    func(dir string) (measure.Publisher, error) { return limit.NewWrites(dir) },
 		"fdatasync": func(dir string) (measure.Publisher, error) { return limit.NewFdatasync(dir) },
 		"group":     func(dir string) (measure.Publisher, error) { return limit.NewGroup(dir) },
+		"loopback":  func(string) (measure.Publisher, error) { return limit.NewLoopback(4) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := open(t.TempDir())

@@ -24,6 +24,10 @@ type Pipeline interface {
 // Flow measures messages from the call that publishes them to the handler, and
 // counts them when they are settled. Make it with [NewFlow].
 type Flow struct {
+	// Servers are the processes that do the other half of the work; set it
+	// before Run.
+	Servers []int
+
 	publishers int
 	rate       float64
 	warm, span time.Duration
@@ -88,7 +92,7 @@ func (f *Flow) Run(p Pipeline) (Result, error) {
 		all.Go(func() { errs[w] = f.publish(w, p) })
 	}
 	time.Sleep(f.warm)
-	begin := Read()
+	begin := Read(f.Servers...)
 	f.on.Store(true)
 	time.Sleep(f.span)
 	f.on.Store(false)

@@ -20,6 +20,8 @@ type Loop struct {
 	Workers int
 	// Warm runs before For, which alone is measured.
 	Warm, For time.Duration
+	// Servers are the processes that do the other half of the work.
+	Servers []int
 }
 
 // Result is what a loop or a flow has measured.
@@ -32,13 +34,18 @@ type Result struct {
 // Rate is messages a second.
 func (r Result) Rate() float64 { return float64(r.Messages) / r.Spent.Elapsed.Seconds() }
 
-// Figures are the rate, latencies, and costs of one message.
+// Figures are the rate, latencies, and costs of one message: of this process,
+// and of the servers if there are any.
 func (r Result) Figures() Figures {
 	n := float64(max(r.Messages, 1))
-	return Figures{
+	f := Figures{
 		"rate": r.Rate(), "p50_us": Micros(r.Latency.Quantile(.5)), "p99_us": Micros(r.Latency.Quantile(.99)),
 		"cpu_us": Micros(r.Spent.CPU) / n, "allocs": float64(r.Spent.Mallocs) / n, "others": r.Spent.Others,
 	}
+	if len(r.Spent.Served) > 0 {
+		f["server_us"] = Micros(r.Spent.Serving()) / n
+	}
+	return f
 }
 
 // Run drives call until the time is over; the first error ends the loop.
@@ -46,7 +53,7 @@ func (l Loop) Run(call func(worker int) (int, error)) (Result, error) {
 	if _, _, err := l.phase(l.Warm, call); err != nil {
 		return Result{}, err
 	}
-	begin := Read()
+	begin := Read(l.Servers...)
 	n, latency, err := l.phase(l.For, call)
 	return Result{Messages: n, Latency: latency, Spent: begin.Spent()}, err
 }

@@ -170,6 +170,33 @@ func TestFlow_Paced(t *testing.T) {
 	})
 }
 
+// TestRead_Servers: what a named process uses is its own and nobody else's.
+func TestRead_Servers(t *testing.T) {
+	t.Parallel()
+	before, own := measure.CPU(os.Getpid()), measure.Read(os.Getpid())
+	sum := 0
+	for end := time.Now().Add(30 * time.Millisecond); time.Now().Before(end); {
+		sum++
+	}
+	s := own.Spent()
+	if len(s.Served) != 1 || s.Serving() <= 0 || s.Serving() != s.Served[0] || measure.CPU(os.Getpid()) <= before {
+		t.Errorf("served %v after %d turns", s.Served, sum)
+	}
+	if got := measure.CPU(1<<22 + 1); got != 0 {
+		t.Errorf("a process that is not there has used %v", got)
+	}
+	r := measure.Result{Messages: 10, Latency: &measure.Histogram{}, Spent: measure.Spent{
+		Elapsed: time.Second, Served: []time.Duration{time.Millisecond, time.Millisecond},
+	}}
+	if got := r.Figures()["server_us"]; got != 200 {
+		t.Errorf("%v µs a message in the servers, want 200", got)
+	}
+	r.Spent.Served = nil
+	if _, ok := r.Figures()["server_us"]; ok {
+		t.Error("a case without servers has a figure of them")
+	}
+}
+
 func TestBody(t *testing.T) {
 	t.Parallel()
 	a, b := measure.Body(), measure.Body()

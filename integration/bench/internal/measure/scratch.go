@@ -24,10 +24,10 @@ type Scratch struct {
 	patience time.Duration
 }
 
-// NewScratch makes an empty folder in dir. A run waits at most patience for
+// NewScratch makes an empty folder in dir, named after the program. A run waits at most patience for
 // others to leave the machine alone.
-func NewScratch(dir string, patience time.Duration) (*Scratch, error) {
-	root, err := os.MkdirTemp(dir, "bench-store-")
+func NewScratch(dir, program string, patience time.Duration) (*Scratch, error) {
+	root, err := os.MkdirTemp(dir, program+"-")
 	if err != nil {
 		return nil, fmt.Errorf("make scratch folder: %w", err)
 	}

@@ -8,14 +8,19 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Usage is a reading of the accounts of this process and of the machine.
+// Usage is a reading of the accounts of this process, of servers that belong
+// to the case, and of the machine.
 type Usage struct {
 	at      time.Time
 	cpu     time.Duration
 	machine time.Duration
 	mallocs uint64
+	pids    []int
+	served  []time.Duration
 }
 
 // Spent is the difference of two readings.
@@ -23,6 +28,8 @@ type Spent struct {
 	Elapsed time.Duration
 	// CPU is the processor time of this process, user and system.
 	CPU time.Duration
+	// Served is the processor time of each process that was named to [Read].
+	Served []time.Duration
 	// Mallocs is the number of allocations on the heap.
 	Mallocs uint64
 	// Others is how many cores everything else on the machine has used on
@@ -30,21 +37,51 @@ type Spent struct {
 	Others float64
 }
 
-// Read takes a reading. It stops the world for some microseconds.
-func Read() Usage {
+// Serving is the processor time of all servers together.
+func (s Spent) Serving() (sum time.Duration) {
+	for _, one := range s.Served {
+		sum += one
+	}
+	return sum
+}
+
+// Read takes a reading. It stops the world for some microseconds. The case's
+// own processes are named, so that they are not taken for others.
+func Read(pids ...int) Usage {
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
-	return Usage{at: time.Now(), cpu: processCPU(), machine: machineCPU(), mallocs: mem.Mallocs}
+	u := Usage{at: time.Now(), cpu: processCPU(), machine: machineCPU(), mallocs: mem.Mallocs, pids: pids}
+	for _, pid := range pids {
+		u.served = append(u.served, CPU(pid))
+	}
+	return u
 }
 
 // Spent is what was used since the reading.
 func (u Usage) Spent() Spent {
-	now := Read()
+	now := Read(u.pids...)
 	s := Spent{Elapsed: now.at.Sub(u.at), CPU: now.cpu - u.cpu, Mallocs: now.mallocs - u.mallocs}
+	own := s.CPU
+	for i, before := range u.served {
+		s.Served = append(s.Served, now.served[i]-before)
+		own += s.Served[i]
+	}
 	if s.Elapsed > 0 {
-		s.Others = max(0, float64(now.machine-u.machine-s.CPU)/float64(s.Elapsed))
+		s.Others = max(0, float64(now.machine-u.machine-own)/float64(s.Elapsed))
 	}
 	return s
+}
+
+// CPU is the processor time that a process has used, its ended threads
+// included, in nanoseconds where /proc/<pid>/stat has hundredths of a second.
+// It is zero of a process that is gone.
+func CPU(pid int) time.Duration {
+	const allThreads = 2 // CPUCLOCK_SCHED, without the bit for one thread
+	var at unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|allThreads), &at); err != nil {
+		return 0
+	}
+	return time.Duration(at.Nano())
 }
 
 // processCPU is the processor time of this process.

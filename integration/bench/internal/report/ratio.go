@@ -40,7 +40,7 @@ func (b Bound) String() string {
 	if !b.Set() {
 		return "-"
 	}
-	return b.sign + strconv.FormatFloat(math.Round(b.value*1e3)/1e3, 'f', -1, 64)
+	return b.sign + strconv.FormatFloat(math.Round(b.value*1e4)/1e4, 'f', -1, 64)
 }
 
 // Verdict is how a ratio stands to its goals.
@@ -59,7 +59,7 @@ const (
 
 // Ratio is one judged comparison.
 type Ratio struct {
-	Row  int
+	Row  string
 	Case string
 	// Ours is our median and Ref that of what it is compared with; without a
 	// reference the value is ours alone.
@@ -111,7 +111,7 @@ func (r Ratio) Line() string {
 	if !r.Judged() {
 		word = "note"
 	}
-	fmt.Fprintf(&b, "%s row=%d case=%s ours=%s ref=%s value=%s", word, r.Row, r.Case, r.number(r.Ours), r.ref(), r.number(r.Value()))
+	fmt.Fprintf(&b, "%s row=%s case=%s ours=%s ref=%s value=%s", word, r.Row, r.Case, r.number(r.Ours), r.ref(), r.number(r.Value()))
 	if r.Judged() {
 		fmt.Fprintf(&b, " must=%v target=%v met=%s", r.Must, r.Target, r.Met())
 	}

@@ -54,7 +54,7 @@ func TestRatio_Met(t *testing.T) {
 
 func TestRatio_Line(t *testing.T) {
 	t.Parallel()
-	r := report.Ratio{Row: 4, Case: "sync/64/limit", Ours: 61234.5, Ref: 120000, HasRef: true, Must: report.AtLeast(0.5), Target: report.AtLeast(0.8)}
+	r := report.Ratio{Row: "4", Case: "sync/64/limit", Ours: 61234.5, Ref: 120000, HasRef: true, Must: report.AtLeast(0.5), Target: report.AtLeast(0.8)}
 	for _, c := range []struct {
 		change func(*report.Ratio)
 		want   string
@@ -88,9 +88,9 @@ func TestTables(t *testing.T) {
 		ss.Add(report.Sample{Round: i, Step: "a", Figures: measure.Figures{"rate": rate, "others": 0.5}})
 	}
 	rs := []report.Ratio{
-		{Row: 1, Case: "good", Ours: 2, Must: report.AtLeast(1), Target: report.AtLeast(2)},
-		{Row: 2, Case: "bad", Ours: 2, Must: report.AtLeast(3)},
-		{Row: 3, Case: "only to know", Ours: 2},
+		{Row: "1", Case: "good", Ours: 2, Must: report.AtLeast(1), Target: report.AtLeast(2)},
+		{Row: "2", Case: "bad", Ours: 2, Must: report.AtLeast(3)},
+		{Row: "3", Case: "only to know", Ours: 2},
 	}
 	var b strings.Builder
 	if err := report.Medians(&b, ss); err != nil {

@@ -21,7 +21,7 @@ func Ratios(w io.Writer, rs []Ratio) error {
 		if !r.Judged() {
 			met = ""
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%v\t%v\t%s\n",
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%v\t%v\t%s\n",
 			r.Row, r.Case, r.number(r.Ours), r.ref(), r.number(r.Value()), r.Must, r.Target, met)
 	}
 	return t.Flush()

@@ -20,42 +20,51 @@ type Bench struct {
 	// Round counts from 0; [Run] sets it.
 	Round int
 
-	kept map[string]*kept
+	kept map[string]*Kept
 }
 
-// kept is a store that lives as long as the run.
-type kept struct {
-	dir      string
-	messages int // in it
+// Kept is a store that lives as long as the run.
+type Kept struct {
+	Dir      string
+	Messages int // in it
 }
 
-// loop is the closed loop of a step.
-func (b *Bench) loop(workers int) measure.Loop {
+// Loop is the closed loop of a step.
+func (b *Bench) Loop(workers int) measure.Loop {
 	return measure.Loop{Workers: workers, Warm: b.For / 5, For: b.For}
 }
 
-// size is a number of messages.
-func (b *Bench) size(full, quick int) int {
+// Settle lets a process come to rest.
+func (b *Bench) Settle() {
+	if b.Quick {
+		time.Sleep(100 * time.Millisecond)
+		return
+	}
+	time.Sleep(time.Second)
+}
+
+// Size is a number of messages.
+func (b *Bench) Size(full, quick int) int {
 	if b.Quick {
 		return quick
 	}
 	return full
 }
 
-// keep answers a store that the first call builds.
-func (b *Bench) keep(name string, messages int, build func(dir string, messages int) error) (*kept, error) {
+// Keep answers a store that the first call builds.
+func (b *Bench) Keep(name string, messages int, build func(dir string, messages int) error) (*Kept, error) {
 	if k := b.kept[name]; k != nil {
 		return k, nil
 	}
 	if err := b.room(messages); err != nil {
 		return nil, err
 	}
-	k := &kept{b.Scratch.Path(name), messages}
-	if err := build(k.dir, messages); err != nil {
-		return nil, errors.Join(fmt.Errorf("build store %s: %w", name, err), b.Scratch.Remove(k.dir))
+	k := &Kept{Dir: b.Scratch.Path(name), Messages: messages}
+	if err := build(k.Dir, messages); err != nil {
+		return nil, errors.Join(fmt.Errorf("build store %s: %w", name, err), b.Scratch.Remove(k.Dir))
 	}
 	if b.kept == nil {
-		b.kept = map[string]*kept{}
+		b.kept = map[string]*Kept{}
 	}
 	b.kept[name] = k
 	b.Scratch.Calm()

@@ -13,51 +13,74 @@ import (
 	"github.com/sluicemq/sluice/integration/bench/internal/row"
 )
 
-// TestTable checks that goals name steps, and that steps serve goals.
-func TestTable(t *testing.T) {
+// table has rows 4, R5 and 22; steps a and b serve them.
+func table() []row.Row {
+	return []row.Row{
+		{Name: "4", Goals: []row.Goal{row.Compare("first", "a:rate", "b:rate", report.AtLeast(2), report.Bound{})}},
+		{Name: "R5", Goals: []row.Goal{row.Compare("second", "b:rate", "", report.Bound{}, report.Bound{})}},
+		{Name: "22"},
+	}
+}
+
+func TestSuite_Check(t *testing.T) {
 	t.Parallel()
-	used := map[string]bool{}
-	for _, s := range row.Steps() {
-		if _, twice := used[s.Name]; twice {
-			t.Errorf("two steps have the name %s", s.Name)
+	for _, c := range []struct {
+		steps []string
+		want  []string
+	}{
+		{[]string{"a", "b"}, nil},
+		{[]string{"a"}, []string{"there is no step b"}},
+		{[]string{"a", "b", "c"}, []string{"no goal uses step c"}},
+		{[]string{"a", "b", "a"}, []string{"two steps have the name a"}},
+	} {
+		s := row.Suite{Rows: table()}
+		for _, name := range c.steps {
+			s.Steps = append(s.Steps, row.Do(name, nil))
 		}
-		used[s.Name] = false
-	}
-	for _, r := range row.Table() {
-		for _, g := range r.Goals {
-			for _, key := range []string{g.Ours, g.Ref} {
-				step, _, _ := strings.Cut(key, ":")
-				if _, ok := used[step]; !ok && key != "" {
-					t.Errorf("row %d, %s: there is no step %s", r.Number, g.Case, step)
-				}
-				used[step] = true
-			}
-		}
-	}
-	for step, is := range used {
-		if !is {
-			t.Errorf("no goal uses step %s", step)
+		if got := s.Check(); !slices.Equal(got, c.want) {
+			t.Errorf("steps %v: %q, want %q", c.steps, got, c.want)
 		}
 	}
 }
 
 func TestSelect(t *testing.T) {
 	t.Parallel()
-	rows, err := row.Select([]int{22, 4})
-	if err != nil || len(rows) != 2 || rows[0].Number != 4 || rows[1].Number != 22 {
+	rows, err := row.Select(table(), []string{"22", "4"})
+	if err != nil || len(rows) != 2 || rows[0].Name != "4" || rows[1].Name != "22" {
 		t.Errorf("rows 22 and 4: %v, %v", rows, err)
 	}
-	if _, err := row.Select([]int{8}); err == nil {
-		t.Error("row 8 was selected")
+	if _, err := row.Select(table(), []string{"8"}); err == nil || !strings.Contains(err.Error(), "row 8") {
+		t.Errorf("row 8: %v", err)
 	}
-	if rows, err := row.Select(nil); err != nil || len(rows) != len(row.Table()) {
+	if rows, err := row.Select(table(), nil); err != nil || len(rows) != len(table()) {
 		t.Errorf("no selection: %d rows, %v", len(rows), err)
+	}
+}
+
+// TestRun_Needed: a step that no selected row needs is not run, the others once
+// a round.
+func TestRun_Needed(t *testing.T) {
+	scratch, err := measure.NewScratch(t.TempDir(), "test", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ran []string
+	step := func(name string) row.Step {
+		return row.Do(name, func(b *row.Bench, _ string) (measure.Figures, error) {
+			ran = append(ran, fmt.Sprint(name, b.Round))
+			return measure.Figures{"rate": 1}, nil
+		})
+	}
+	b := &row.Bench{Scratch: scratch, Stuck: func(string) {}}
+	o, err := row.Run(b, []row.Step{step("a"), step("b")}, table()[1:], 2, func(report.Sample) error { return nil })
+	if err != nil || !slices.Equal(ran, []string{"b0", "b1"}) || len(o.Problems) != 0 {
+		t.Errorf("ran %v, problems %v, %v", ran, o.Problems, err)
 	}
 }
 
 func TestOutcome_Ratios(t *testing.T) {
 	t.Parallel()
-	rows := []row.Row{{Number: 7, Goals: []row.Goal{
+	rows := []row.Row{{Name: "7", Goals: []row.Goal{
 		{Case: "measured", Ours: "ours:rate", Ref: "limit:rate", Must: report.AtLeast(2)},
 		{Case: "missing", Ours: "ours:rate", Ref: "gone:rate", Must: report.AtLeast(2)},
 		{Case: "broken", Ours: "ours:rate", Ref: "broken:rate", Must: report.AtLeast(2)},

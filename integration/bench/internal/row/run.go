@@ -3,7 +3,6 @@ package row
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,15 +21,12 @@ type Outcome struct {
 }
 
 // Run does what the rows need, so many times; each hears of every sample.
-func Run(b *Bench, rows []Row, rounds int, each func(report.Sample) error) (Outcome, error) {
-	var needed []string
-	for _, r := range rows {
-		needed = append(needed, r.steps()...)
-	}
+func Run(b *Bench, steps []Step, rows []Row, rounds int, each func(report.Sample) error) (Outcome, error) {
+	needed := Needed(rows)
 	o := Outcome{report.Samples{}, map[string]error{}}
 	for b.Round = range rounds {
-		for _, s := range Steps() {
-			if !slices.Contains(needed, s.Name) || errors.Is(o.Problems[s.Name], peer.ErrMissing) {
+		for _, s := range steps {
+			if !needed[s.Name] || errors.Is(o.Problems[s.Name], peer.ErrMissing) {
 				continue
 			}
 			sample := report.Sample{Round: b.Round, Step: s.Name}
@@ -70,14 +66,14 @@ func (o Outcome) Ratios(rows []Row, excuse bool) []report.Ratio {
 	var all []report.Ratio
 	for _, r := range rows {
 		for _, g := range r.Goals {
-			all = append(all, o.ratio(r.Number, g, excuse))
+			all = append(all, o.ratio(r.Name, g, excuse))
 		}
 	}
 	return all
 }
 
-func (o Outcome) ratio(number int, g Goal, excuse bool) report.Ratio {
-	r := report.Ratio{Row: number, Case: g.Case, HasRef: g.Ref != "", Must: g.Must, Target: g.Target}
+func (o Outcome) ratio(name string, g Goal, excuse bool) report.Ratio {
+	r := report.Ratio{Row: name, Case: g.Case, HasRef: g.Ref != "", Must: g.Must, Target: g.Target}
 	r.Ours = o.figure(g.Ours, excuse, &r)
 	if r.HasRef {
 		r.Ref = o.figure(g.Ref, excuse, &r)

@@ -1,4 +1,5 @@
-// Package jetstream drives NATS JetStream in this process, without a listener.
+// Package jetstream drives NATS JetStream in this process, without a listener
+// or over loopback.
 package jetstream
 
 import (
@@ -24,20 +25,31 @@ const (
 	startLimit = 30 * time.Second
 )
 
-// Server is a server in this process, without a listener, and clients.
+// Config says how a server runs; the zero value is one client of a server that
+// writes each message before its answer and syncs every two minutes, which is
+// its default.
+type Config struct {
+	// SyncAlways: every message is synced before its answer.
+	SyncAlways bool
+	// Loopback: clients connect over loopback instead of by a pipe.
+	Loopback bool
+	// Clients is how many connections there are; fewer than asked for if that
+	// is more than the server likes.
+	Clients int
+}
+
+// Server is a server in this process, and clients.
 type Server struct {
 	server  *server.Server
 	conns   []*nats.Conn
 	clients []client.JetStream
 }
 
-// Start opens the store in dir, and makes its one stream if it is
-// new. With always every message is synced before its answer; else the server
-// writes each message before the answer and syncs every two minutes, which is
-// its default.
-func Start(dir string, always bool, clients int) (*Server, error) {
+// Start opens the store in dir, and makes its one stream if it is new.
+func Start(dir string, c Config) (*Server, error) {
 	s, err := server.NewServer(&server.Options{
-		JetStream: true, StoreDir: dir, SyncAlways: always, DontListen: true, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: dir, SyncAlways: c.SyncAlways, NoSigs: true, NoLog: true,
+		DontListen: !c.Loopback, Host: "127.0.0.1", Port: server.RANDOM_PORT,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make JetStream server: %w", err)
@@ -47,8 +59,8 @@ func Start(dir string, always bool, clients int) (*Server, error) {
 	if !s.ReadyForConnections(startLimit) {
 		return nil, errors.Join(errors.New("the JetStream server is not ready"), j.Close())
 	}
-	for range min(clients, maxClients) {
-		if err := j.connect(); err != nil {
+	for range min(max(c.Clients, 1), maxClients) {
+		if err := j.connect(c.Loopback); err != nil {
 			return nil, errors.Join(err, j.Close())
 		}
 	}
@@ -61,8 +73,12 @@ func Start(dir string, always bool, clients int) (*Server, error) {
 	return j, nil
 }
 
-func (j *Server) connect() error {
-	nc, err := nats.Connect("", nats.InProcessServer(j.server))
+func (j *Server) connect(loopback bool) error {
+	url, way := "", nats.InProcessServer(j.server)
+	if loopback {
+		url, way = j.server.ClientURL(), nats.Name(streamName)
+	}
+	nc, err := nats.Connect(url, way)
 	if err != nil {
 		return fmt.Errorf("connect to JetStream: %w", err)
 	}
@@ -94,8 +110,8 @@ type Wait struct {
 }
 
 // NewWait is a [measure.Publisher] in dir.
-func NewWait(dir string, always bool, workers int) (*Wait, error) {
-	j, err := Start(dir, always, workers)
+func NewWait(dir string, c Config) (*Wait, error) {
+	j, err := Start(dir, c)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +134,7 @@ type Window struct {
 
 // NewWindow is a [measure.Publisher] in dir.
 func NewWindow(dir string, workers int) (*Window, error) {
-	j, err := Start(dir, false, workers)
+	j, err := Start(dir, Config{Clients: workers})
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +172,7 @@ func await(answers []client.PubAckFuture) error {
 
 // Fill makes a store in dir with so many messages waiting.
 func Fill(dir string, messages int) error {
-	j, err := Start(dir, false, 1)
+	j, err := Start(dir, Config{})
 	if err != nil {
 		return err
 	}
@@ -195,7 +211,7 @@ func (j *Server) consume(worker int, name string, handle func(body []byte), sett
 // Drain opens the store in dir and gives the consumer, which must be
 // new, so many messages; it answers microseconds for each.
 func Drain(dir, consumer string, messages int) (us float64, err error) {
-	j, err := Start(dir, false, 1)
+	j, err := Start(dir, Config{})
 	if err != nil {
 		return 0, err
 	}
@@ -229,7 +245,7 @@ type Pipeline struct {
 // NewPipeline is a [measure.Pipeline] in dir that reports to f. With
 // wait publishers wait for each answer.
 func NewPipeline(dir string, f *measure.Flow, wait bool) (*Pipeline, error) {
-	j, err := Start(dir, false, 2)
+	j, err := Start(dir, Config{Clients: 2})
 	if err != nil {
 		return nil, err
 	}

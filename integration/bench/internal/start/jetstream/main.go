@@ -8,7 +8,7 @@ import (
 
 func main() {
 	start.Main(func(dir string) (func() error, error) {
-		p, err := jetstream.NewWait(dir, true, 1)
+		p, err := jetstream.NewWait(dir, jetstream.Config{SyncAlways: true})
 		if err != nil {
 			return nil, err
 		}

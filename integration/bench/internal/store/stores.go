@@ -1,14 +1,14 @@
-package row
+package store
 
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/sluicemq/sluice/integration/bench/internal/child"
 	"github.com/sluicemq/sluice/integration/bench/internal/limit"
 	"github.com/sluicemq/sluice/integration/bench/internal/measure"
 	"github.com/sluicemq/sluice/integration/bench/internal/ours"
+	"github.com/sluicemq/sluice/integration/bench/internal/row"
 )
 
 // stores are the sizes of rows 15 and 16, in messages of 1 KiB.
@@ -23,11 +23,11 @@ const (
 	largest   = "10GiB"
 )
 
-func storeSteps() []Step {
-	var all []Step
+func storeSteps() []row.Step {
+	var all []row.Step
 	for _, s := range stores {
-		all = append(all, Step{"store/" + s.name, func(b *Bench, _ string) (measure.Figures, error) {
-			k, err := b.keep("store-"+s.name, b.size(s.full, s.quick), fillChild)
+		all = append(all, row.Do("store/"+s.name, func(b *row.Bench, _ string) (measure.Figures, error) {
+			k, err := b.Keep("store-"+s.name, b.Size(s.full, s.quick), fillChild)
 			if err != nil {
 				return nil, err
 			}
@@ -40,7 +40,7 @@ func storeSteps() []Step {
 				err = rescan(k, f)
 			}
 			return f, err
-		}})
+		}))
 	}
 	return all
 }
@@ -57,12 +57,12 @@ func fillChild(dir string, messages int) error {
 
 // added is how many messages a process adds before it is killed, and how many
 // one adds and consumes before its memory is read.
-func added(b *Bench) int { return b.size(20_000, 2_000) }
+func added(b *row.Bench) int { return b.Size(20_000, 2_000) }
 
 // openings opens the store after a clean close, and after a process that was
 // adding to it was killed.
-func openings(b *Bench, k *kept, f measure.Figures) error {
-	took, err := ours.OpenTime(k.dir)
+func openings(b *row.Bench, k *row.Kept, f measure.Figures) error {
+	took, err := ours.OpenTime(k.Dir)
 	if err != nil {
 		return err
 	}
@@ -70,30 +70,30 @@ func openings(b *Bench, k *kept, f measure.Figures) error {
 	if err := interrupt(k, added(b)); err != nil {
 		return err
 	}
-	took, err = ours.OpenTime(k.dir)
+	took, err = ours.OpenTime(k.Dir)
 	f["crash_s"] = took.Seconds()
 	return err
 }
 
 // interrupt adds messages in a process that is killed.
-func interrupt(k *kept, messages int) error {
-	p, err := child.Start(child.Interrupt, k.dir, messages, "")
+func interrupt(k *row.Kept, messages int) error {
+	p, err := child.Start(child.Interrupt, k.Dir, messages, "")
 	if err != nil {
 		return err
 	}
-	k.messages += messages
+	k.Messages += messages
 	return p.Kill()
 }
 
 // working reads the anonymous memory of a process that has added and consumed
 // some messages, and now idles with the rest waiting.
-func working(b *Bench, k *kept, f measure.Figures) error {
-	p, err := child.Start(child.Work, k.dir, added(b), fmt.Sprintf("work-%d", b.Round))
+func working(b *row.Bench, k *row.Kept, f measure.Figures) error {
+	p, err := child.Start(child.Work, k.Dir, added(b), fmt.Sprintf("work-%d", b.Round))
 	if err != nil {
 		return err
 	}
-	k.messages += added(b)
-	idle(b)
+	k.Messages += added(b)
+	b.Settle()
 	anon, err := p.Memory("RssAnon")
 	f["anon_mib"] = anon / (1 << 20)
 	return errors.Join(err, p.Stop())
@@ -101,20 +101,11 @@ func working(b *Bench, k *kept, f measure.Figures) error {
 
 // rescan opens the store from its log alone, as after a crash that has taken
 // everything derived: seconds for one GiB of records as the scan limit has them.
-func rescan(k *kept, f measure.Figures) error {
-	if err := errors.Join(interrupt(k, 0), ours.Forget(k.dir)); err != nil {
+func rescan(k *row.Kept, f measure.Figures) error {
+	if err := errors.Join(interrupt(k, 0), ours.Forget(k.Dir)); err != nil {
 		return err
 	}
-	took, err := ours.OpenTime(k.dir)
-	f["rescan_s_per_gib"] = took.Seconds() / (float64(k.messages) * limit.RecordSize / (1 << 30))
+	took, err := ours.OpenTime(k.Dir)
+	f["rescan_s_per_gib"] = took.Seconds() / (float64(k.Messages) * limit.RecordSize / (1 << 30))
 	return err
-}
-
-// idle lets a child come to rest.
-func idle(b *Bench) {
-	if b.Quick {
-		time.Sleep(100 * time.Millisecond)
-		return
-	}
-	time.Sleep(time.Second)
 }

@@ -1,4 +1,4 @@
-package row
+package store
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluicemq/sluice/integration/bench/internal/child"
 	"github.com/sluicemq/sluice/integration/bench/internal/measure"
+	"github.com/sluicemq/sluice/integration/bench/internal/row"
 )
 
 // programs are what startStep starts, in this order.
@@ -19,18 +20,18 @@ const startPackages = "github.com/sluicemq/sluice/integration/bench/internal/sta
 
 // startStep starts a program that does nothing, the broker and JetStream, each
 // in a process of its own, and lets them idle before it reads their memory.
-func startStep(b *Bench, dir string) (measure.Figures, error) {
-	built, err := b.keep("programs", 0, buildPrograms)
+func startStep(b *row.Bench, dir string) (measure.Figures, error) {
+	built, err := b.Keep("programs", 0, buildPrograms)
 	if err != nil {
 		return nil, err
 	}
 	f := measure.Figures{}
 	for _, name := range programs {
-		p, err := child.Program(filepath.Join(built.dir, name), filepath.Join(dir, name))
+		p, err := child.Program(filepath.Join(built.Dir, name), filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
-		idle(b)
+		b.Settle()
 		resident, err := p.Memory("VmRSS")
 		if err = errors.Join(err, p.Stop()); err != nil {
 			return nil, fmt.Errorf("program %s: %w", name, err)

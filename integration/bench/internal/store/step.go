@@ -1,4 +1,4 @@
-package row
+package store
 
 import (
 	"errors"
@@ -11,13 +11,8 @@ import (
 	"github.com/sluicemq/sluice/integration/bench/internal/peer/pebble"
 	"github.com/sluicemq/sluice/integration/bench/internal/peer/redis"
 	"github.com/sluicemq/sluice/integration/bench/internal/report"
+	"github.com/sluicemq/sluice/integration/bench/internal/row"
 )
-
-// Step is one case; Run does it once, in an empty folder.
-type Step struct {
-	Name string
-	Run  func(b *Bench, dir string) (measure.Figures, error)
-}
 
 // producers are the numbers of producers of rows 1 and 2.
 var producers = [...]int{1, 8, 64}
@@ -30,8 +25,8 @@ const (
 )
 
 // Steps are all steps in the order in which a round runs them.
-func Steps() []Step {
-	var all []Step
+func Steps() []row.Step {
+	var all []row.Step
 	for _, w := range producers {
 		all = append(all, publishSteps(w)...)
 		all = append(all,
@@ -50,43 +45,47 @@ func Steps() []Step {
 }
 
 // publish is a closed loop of workers.
-func publish(name string, workers int, open func(dir string) (measure.Publisher, error)) Step {
-	return Step{fmt.Sprintf("%s/%d", name, workers), func(b *Bench, dir string) (measure.Figures, error) {
+func publish(name string, workers int, open func(dir string) (measure.Publisher, error)) row.Step {
+	return row.Do(fmt.Sprintf("%s/%d", name, workers), func(b *row.Bench, dir string) (measure.Figures, error) {
 		p, err := open(dir)
 		if err != nil {
 			return nil, err
 		}
-		r, err := b.loop(workers).Run(p.Publish)
+		r, err := b.Loop(workers).Run(p.Publish)
 		if err = errors.Join(err, p.Close()); err != nil {
 			return nil, err
 		}
 		return r.Figures(), nil
-	}}
+	})
 }
 
-func publishSteps(w int) []Step {
-	return []Step{
+func publishSteps(w int) []row.Step {
+	return []row.Step{
 		publish("publish/ours", w, func(dir string) (measure.Publisher, error) { return ours.NewPublisher(dir, ours.Written, w, 1) }),
-		publish("publish/jetstream", w, func(dir string) (measure.Publisher, error) { return jetstream.NewWait(dir, false, w) }),
+		publish("publish/jetstream", w, func(dir string) (measure.Publisher, error) {
+			return jetstream.NewWait(dir, jetstream.Config{Clients: w})
+		}),
 		publish("publish/pebble", w, func(dir string) (measure.Publisher, error) { return pebble.Open(dir, false) }),
 		publish("publish/mmap-append-prefault", w, func(dir string) (measure.Publisher, error) { return limit.NewMapping(dir) }),
 		publish("publish/write-per-message", w, func(dir string) (measure.Publisher, error) { return limit.NewWrites(dir) }),
 	}
 }
 
-func syncSteps() []Step {
-	sluice := func(w int) Step {
+func syncSteps() []row.Step {
+	sluice := func(w int) row.Step {
 		return publish("sync/ours", w, func(dir string) (measure.Publisher, error) { return ours.NewPublisher(dir, ours.Durable, w, 1) })
 	}
-	group := func(w int) Step {
+	group := func(w int) row.Step {
 		return publish("sync/group-commit", w, func(dir string) (measure.Publisher, error) { return limit.NewGroup(dir) })
 	}
-	return []Step{
+	return []row.Step{
 		sluice(64),
 		group(64),
 		publish("sync/pebble", 64, func(dir string) (measure.Publisher, error) { return pebble.Open(dir, true) }),
 		publish("sync/redis", 64, func(dir string) (measure.Publisher, error) { return redis.Start(dir, "always", 64) }),
-		publish("sync/jetstream", 64, func(dir string) (measure.Publisher, error) { return jetstream.NewWait(dir, true, 64) }),
+		publish("sync/jetstream", 64, func(dir string) (measure.Publisher, error) {
+			return jetstream.NewWait(dir, jetstream.Config{SyncAlways: true, Clients: 64})
+		}),
 		sluice(8),
 		group(8),
 		sluice(1),
@@ -96,8 +95,8 @@ func syncSteps() []Step {
 
 // flow is messages from publishers to a consumer; a paced one is measured
 // three times as long, as it has few messages for a p99.
-func flow(name string, rate float64, open func(dir string, f *measure.Flow) (measure.Pipeline, error)) Step {
-	return Step{name, func(b *Bench, dir string) (measure.Figures, error) {
+func flow(name string, rate float64, open func(dir string, f *measure.Flow) (measure.Pipeline, error)) row.Step {
+	return row.Do(name, func(b *row.Bench, dir string) (measure.Figures, error) {
 		span := b.For
 		if rate > 0 {
 			span *= 3
@@ -112,11 +111,11 @@ func flow(name string, rate float64, open func(dir string, f *measure.Flow) (mea
 			return nil, err
 		}
 		return r.Figures(), nil
-	}}
+	})
 }
 
-func flowSteps() []Step {
-	var all []Step
+func flowSteps() []row.Step {
+	var all []row.Step
 	for _, c := range []struct {
 		name string
 		rate float64
@@ -134,75 +133,75 @@ func flowSteps() []Step {
 	return all
 }
 
-func bulkSteps() []Step {
-	bulk := func(b *Bench) int { return b.size(3<<20, 32<<10) } // messages of 1 KiB
-	return []Step{
-		{"sustained/ours", func(b *Bench, dir string) (measure.Figures, error) { return ours.Sustained(dir, bulk(b)) }},
-		{"sustained/limit", func(b *Bench, dir string) (measure.Figures, error) { return limit.Sustained(dir, bulk(b)) }},
-		{"scan", func(b *Bench, dir string) (measure.Figures, error) { return limit.Scan(dir, b.size(1<<20, 32<<10)) }},
-		{"backlog/ours", oursBacklog},
-		{"backlog/jetstream", jetStreamBacklog},
+func bulkSteps() []row.Step {
+	bulk := func(b *row.Bench) int { return b.Size(3<<20, 32<<10) } // messages of 1 KiB
+	return []row.Step{
+		row.Do("sustained/ours", func(b *row.Bench, dir string) (measure.Figures, error) { return ours.Sustained(dir, bulk(b)) }),
+		row.Do("sustained/limit", func(b *row.Bench, dir string) (measure.Figures, error) { return limit.Sustained(dir, bulk(b)) }),
+		row.Do("scan", func(b *row.Bench, dir string) (measure.Figures, error) { return limit.Scan(dir, b.Size(1<<20, 32<<10)) }),
+		row.Do("backlog/ours", oursBacklog),
+		row.Do("backlog/jetstream", jetStreamBacklog),
 	}
 }
 
-func oursBacklog(b *Bench, _ string) (measure.Figures, error) {
-	few, err := b.keep("ours-few", b.size(20_000, 2_000), ours.Fill)
+func oursBacklog(b *row.Bench, _ string) (measure.Figures, error) {
+	few, err := b.Keep("ours-few", b.Size(20_000, 2_000), ours.Fill)
 	if err != nil {
 		return nil, err
 	}
-	many, err := b.keep("ours-many", b.size(1_000_000, 20_000), ours.Fill)
+	many, err := b.Keep("ours-many", b.Size(1_000_000, 20_000), ours.Fill)
 	if err != nil {
 		return nil, err
 	}
 	const drains = 10 // of few, which are over soon
 	all := make([]float64, drains)
 	for i := range all {
-		if all[i], err = ours.Drain(few.dir, fmt.Sprintf("few-%d-%d", b.Round, i), few.messages); err != nil {
+		if all[i], err = ours.Drain(few.Dir, fmt.Sprintf("few-%d-%d", b.Round, i), few.Messages); err != nil {
 			return nil, err
 		}
 	}
-	us, err := ours.Drain(many.dir, fmt.Sprintf("many-%d", b.Round), b.size(200_000, 10_000))
+	us, err := ours.Drain(many.Dir, fmt.Sprintf("many-%d", b.Round), b.Size(200_000, 10_000))
 	return measure.Figures{"few_us": report.Median(all), "many_us": us}, err
 }
 
-func jetStreamBacklog(b *Bench, _ string) (measure.Figures, error) {
-	many, err := b.keep("jetstream-many", b.size(1_000_000, 20_000), jetstream.Fill)
+func jetStreamBacklog(b *row.Bench, _ string) (measure.Figures, error) {
+	many, err := b.Keep("jetstream-many", b.Size(1_000_000, 20_000), jetstream.Fill)
 	if err != nil {
 		return nil, err
 	}
-	us, err := jetstream.Drain(many.dir, fmt.Sprintf("many-%d", b.Round), b.size(200_000, 10_000))
+	us, err := jetstream.Drain(many.Dir, fmt.Sprintf("many-%d", b.Round), b.Size(200_000, 10_000))
 	return measure.Figures{"many_us": us}, err
 }
 
-func featureSteps() []Step {
+func featureSteps() []row.Step {
 	const workers = 8
-	pending := func(b *Bench) int { return b.size(1_000_000, 20_000) }
-	fire := func(b *Bench) int { return b.size(200_000, 5_000) }
-	return []Step{
-		{"topics/one", func(b *Bench, dir string) (measure.Figures, error) { return ours.Topics(dir, 1, b.loop(workers)) }},
-		{"topics/many", func(b *Bench, dir string) (measure.Figures, error) {
-			return ours.Topics(dir, b.size(10_000, 500), b.loop(workers))
-		}},
-		{"delayed/plain", func(b *Bench, dir string) (measure.Figures, error) {
-			return ours.Plain(dir, pending(b), b.loop(workers))
-		}},
-		{"delayed/ours", func(b *Bench, dir string) (measure.Figures, error) {
-			return ours.Delayed(dir, pending(b), fire(b), b.loop(workers))
-		}},
-		{"delayed/redis", func(b *Bench, dir string) (measure.Figures, error) {
+	pending := func(b *row.Bench) int { return b.Size(1_000_000, 20_000) }
+	fire := func(b *row.Bench) int { return b.Size(200_000, 5_000) }
+	return []row.Step{
+		row.Do("topics/one", func(b *row.Bench, dir string) (measure.Figures, error) { return ours.Topics(dir, 1, b.Loop(workers)) }),
+		row.Do("topics/many", func(b *row.Bench, dir string) (measure.Figures, error) {
+			return ours.Topics(dir, b.Size(10_000, 500), b.Loop(workers))
+		}),
+		row.Do("delayed/plain", func(b *row.Bench, dir string) (measure.Figures, error) {
+			return ours.Plain(dir, pending(b), b.Loop(workers))
+		}),
+		row.Do("delayed/ours", func(b *row.Bench, dir string) (measure.Figures, error) {
+			return ours.Delayed(dir, pending(b), fire(b), b.Loop(workers))
+		}),
+		row.Do("delayed/redis", func(b *row.Bench, dir string) (measure.Figures, error) {
 			r, err := redis.Start(dir, "everysec", 1)
 			if err != nil {
 				return nil, err
 			}
 			f, err := r.Delayed(pending(b), fire(b))
 			return f, errors.Join(err, r.Close())
-		}},
-		{"halves/ours", func(b *Bench, dir string) (measure.Figures, error) {
-			return ours.Halves(dir, b.size(100_000, 2_000), b.loop(workers))
-		}},
-		{"allocations", func(b *Bench, dir string) (measure.Figures, error) {
-			return ours.Allocations(dir, b.size(100_000, 10_000))
-		}},
-		{"start", startStep},
+		}),
+		row.Do("halves/ours", func(b *row.Bench, dir string) (measure.Figures, error) {
+			return ours.Halves(dir, b.Size(100_000, 2_000), b.Loop(workers))
+		}),
+		row.Do("allocations", func(b *row.Bench, dir string) (measure.Figures, error) {
+			return ours.Allocations(dir, b.Size(100_000, 10_000))
+		}),
+		row.Do("start", startStep),
 	}
 }

@@ -1,0 +1,95 @@
+package raw
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+const (
+	// Queues is how many queues every topic has.
+	Queues = 8
+	// routeLimit is how long a broker may take to tell its name server of a
+	// topic: it does so within ten seconds, and after a pause within thirty.
+	routeLimit = time.Minute
+	// indexLimit is how long a stored message may take to get its place in
+	// the queue.
+	indexLimit = 10 * time.Second
+)
+
+// MakeTopic makes a topic of [Queues] queues at a broker.
+func MakeTopic(broker, topic string) error {
+	n := strconv.Itoa(Queues)
+	_, err := once(broker, newRequest(codeCreateTopic, []field{
+		{"defaultTopic", "TBW102"}, {"order", "false"}, {"perm", "6"}, {"readQueueNums", n}, {"topic", topic},
+		{"topicFilterType", "SINGLE_TAG"}, {"topicSysFlag", "0"}, {"writeQueueNums", n},
+	}, nil))
+	if err != nil {
+		return fmt.Errorf("make topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+// AwaitRoute waits until a name server tells that the topic is at the broker.
+func AwaitRoute(nameServer, topic, broker string) error {
+	for end := time.Now().Add(routeLimit); ; time.Sleep(5 * time.Millisecond) {
+		a, err := once(nameServer, newRequest(codeRoute, []field{{"topic", topic}}, nil))
+		if err == nil && bytes.Contains(a.body, []byte(broker)) {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("no route of topic %s to %s: %.300s: %w", topic, broker, a.body, err)
+		}
+	}
+}
+
+// greet connects and asks a question at once, as clients do: a server may drop
+// connections of which many say nothing.
+func greet(broker, topic string) (*conn, error) {
+	c, err := dial(broker)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.call(newRequest(codeMaxOffset, []field{{"queueId", "0"}, {"topic", topic}}, nil)); err != nil {
+		return nil, errors.Join(fmt.Errorf("first request of a connection: %w", err), c.Close())
+	}
+	return c, c.SetDeadline(time.Time{})
+}
+
+// Stored is how many messages have a place in the queues of a topic.
+func Stored(broker, topic string) (int64, error) {
+	c, err := dial(broker)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = c.Close() }()
+	sum := int64(0)
+	for q := range Queues {
+		a, err := c.call(newRequest(codeMaxOffset, []field{{"queueId", strconv.Itoa(q)}, {"topic", topic}}, nil))
+		if err != nil {
+			return 0, fmt.Errorf("read end of %s/%d: %w", topic, q, err)
+		}
+		text, _ := a.field("offset")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read end of %s/%d: %w", topic, q, err)
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// AwaitStored fails unless the topic has at least so many messages.
+func AwaitStored(broker, topic string, messages int64) error {
+	for end := time.Now().Add(indexLimit); ; time.Sleep(5 * time.Millisecond) {
+		n, err := Stored(broker, topic)
+		if err != nil || n >= messages {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("topic %s has %d messages, %d were acknowledged", topic, n, messages)
+		}
+	}
+}

@@ -1,0 +1,308 @@
+package interop
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluicemq/sluice/integration/interop/internal/peer"
+)
+
+var update = flag.Bool("update", false, "keep what Apache's server showed in "+goldenFile)
+
+// mqadmin is the client of the admin commands.
+const mqadmin = "mqadmin"
+
+// suite is one run: the chosen scenarios with the chosen clients.
+type suite struct {
+	t       *testing.T
+	bench   *workbench
+	clients map[string]bool
+	only    *regexp.Regexp                         // on scenario/client
+	results map[string]map[string]map[string]*cell // target, scenario, client
+	mu      sync.Mutex
+}
+
+func (s *suite) wants(scenario, client string) bool {
+	return s.clients[client] && s.only.MatchString(scenario+"/"+client)
+}
+
+func (s *suite) keep(x *cell) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := x.target.Name()
+	if s.results[t] == nil {
+		s.results[t] = map[string]map[string]*cell{}
+	}
+	if s.results[t][x.scenario] == nil {
+		s.results[t][x.scenario] = map[string]*cell{}
+	}
+	s.results[t][x.scenario][x.client] = x
+}
+
+// missing says why a program cannot be run here, empty if it can.
+func missing(names ...string) string {
+	for _, n := range names {
+		if _, err := exec.LookPath(n); err != nil {
+			return n + " is not installed"
+		}
+	}
+	return ""
+}
+
+func TestInterop(t *testing.T) {
+	s := &suite{t: t, bench: newWorkbench(t), clients: map[string]bool{goClient: true}, results: map[string]map[string]map[string]*cell{}}
+	s.only = regexp.MustCompile(os.Getenv("SLUICE_INTEROP_ONLY"))
+	whole := os.Getenv("SLUICE_INTEROP") != ""
+	java, nodejs := missing("java", "javac", "mvn"), missing("node", "npm")
+	if whole {
+		for _, why := range []string{java, nodejs} {
+			if why != "" && os.Getenv("CI") != "" {
+				t.Fatalf("a skip is a failure here: %s", why)
+			}
+		}
+		for _, c := range []string{java5, java4, mqadmin, spring} {
+			s.clients[c] = java == ""
+		}
+		s.clients[node] = nodejs == ""
+	}
+	if c := os.Getenv("SLUICE_INTEROP_CLIENTS"); c != "" {
+		s.clients = map[string]bool{}
+		for n := range strings.SplitSeq(c, ",") {
+			s.clients[n] = true
+		}
+	}
+	s.bench.start(s.clients)
+	targets := os.Getenv("SLUICE_INTEROP_TARGETS")
+	if whole && java == "" && (targets == "" || strings.Contains(targets, "apache")) {
+		s.on("apache", func() (peer.Target, error) {
+			jars, err := s.bench.cache.Server()
+			if err != nil {
+				return nil, err
+			}
+			return peer.StartApache(filepath.Join(s.bench.dir, "apache"), jars)
+		})
+	}
+	if targets == "" || strings.Contains(targets, "ours") {
+		s.on("ours", func() (peer.Target, error) {
+			binary, err := peer.BuildSluice(filepath.Dir(source()), s.bench.dir)
+			if err != nil {
+				return nil, err
+			}
+			dir := filepath.Join(s.bench.dir, "ours")
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return nil, err
+			}
+			return peer.StartSluice(binary, dir)
+		})
+	}
+	s.report()
+}
+
+// on runs everything on one target.
+func (s *suite) on(name string, start func() (peer.Target, error)) {
+	began := time.Now()
+	target, err := start()
+	if err != nil {
+		s.t.Fatalf("start %s: %v", name, err)
+	}
+	defer target.Close()
+	s.t.Logf("%s is up after %v", name, time.Since(began).Round(time.Millisecond))
+	if s.clients[node] {
+		if s.bench.drivers[node], err = s.bench.startNode(name); err != nil {
+			s.t.Fatalf("start the driver of the Node client: %v", err)
+		}
+		defer s.bench.drivers[node].Kill()
+	}
+	queues := map[string]int{}
+	for _, sc := range scenarios {
+		for _, c := range sc.clients {
+			if !s.wants(sc.name, c) {
+				continue
+			}
+			if !sc.bare {
+				queues[sc.name+"-"+c] = 4
+			}
+			for _, t := range sc.topics {
+				queues[strings.TrimSuffix(sc.name+"-"+c+"-"+t.suffix, "-")] = t.queues
+			}
+			for _, g := range sc.groups {
+				queues[strings.TrimSuffix("%RETRY%g-"+sc.name+"-"+c+"-"+g, "-")] = 1
+			}
+		}
+	}
+	for _, c := range outageClients {
+		if s.wants("access", c) {
+			// Made now: without credentials they could not be made later.
+			queues["acl-"+c], queues["%RETRY%acl-g-"+c] = 4, 1
+			queues["acl-other"], queues["%RETRY%acl-g-other"] = 4, 1
+		}
+	}
+	if err := makeTopics(target, queues); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Logf("%s has %d topics after %v", name, len(queues), time.Since(began).Round(time.Millisecond))
+	s.together(target)
+	s.t.Logf("%s has done what waits after %v", name, time.Since(began).Round(time.Millisecond))
+	s.alone(target)
+	s.t.Logf("%s has done the rest after %v", name, time.Since(began).Round(time.Millisecond))
+	s.outages(target).run()
+	s.guarded(target)
+	s.t.Logf("%s is done after %v", name, time.Since(began).Round(time.Millisecond))
+}
+
+// atOnce is how many scenarios of one client run side by side.
+const atOnce = 12
+
+// together runs the scenarios that mostly wait, all clients at once.
+func (s *suite) together(target peer.Target) {
+	var running sync.WaitGroup
+	slots := map[string]chan struct{}{}
+	for c := range s.clients {
+		slots[c] = make(chan struct{}, atOnce)
+	}
+	for client := range s.clients {
+		running.Go(func() {
+			for _, sc := range scenarios {
+				if !slices.Contains(sc.clients, client) || !s.wants(sc.name, client) {
+					continue
+				}
+				slots[client] <- struct{}{}
+				running.Go(func() {
+					defer func() { <-slots[client] }()
+					s.cell(target, sc, client)
+				})
+			}
+		})
+	}
+	running.Wait()
+}
+
+// alone runs what needs the machine for itself.
+func (s *suite) alone(target peer.Target) {
+	if s.wants("volume", goClient) {
+		if err := makeTopics(target, map[string]int{"volume-go": 8, "%RETRY%g-volume-go": 1}); err != nil {
+			s.t.Fatal(err)
+		}
+		s.cell(target, scenario{name: "volume", run: volume}, goClient)
+	}
+	if s.wants("service", spring) {
+		s.cell(target, scenario{name: "service", run: springService}, spring)
+	}
+}
+
+// guarded runs what is about credentials, on a server that asks for them by now.
+func (s *suite) guarded(target peer.Target) {
+	s.grant(target)
+	var running sync.WaitGroup
+	for _, c := range outageClients {
+		if s.wants("access", c) && s.wants("outage", c) {
+			running.Go(func() { s.cell(target, scenario{name: "access", run: access}, c) })
+		}
+	}
+	running.Wait()
+}
+
+func (s *suite) cell(target peer.Target, sc scenario, client string) {
+	x := newCell(s.bench, sc, client, target)
+	x.run(sc.run)
+	s.t.Logf("%s %s/%s took %v, %d problems", target.Name(), sc.name, client, time.Since(x.started).Round(time.Millisecond), len(x.problems))
+	s.keep(x)
+}
+
+// report compares, prints the table and fails the test where something is wrong.
+func (s *suite) report() {
+	golden, goldenErr := ReadGolden()
+	used := make([]bool, len(Differences))
+	apache, ours := s.results["apache"], s.results["ours"]
+	if *update && apache != nil {
+		golden.Server = "Apache RocketMQ " + peer.RocketMQ
+		if golden.Records == nil {
+			golden.Records = map[string]map[string]*Record{}
+		}
+		for name, cells := range apache {
+			if golden.Records[name] == nil {
+				golden.Records[name] = map[string]*Record{}
+			}
+			for c, x := range cells {
+				if len(x.problems) == 0 { // what went wrong is nothing to compare with
+					golden.Records[name][c] = x.rec
+				}
+			}
+		}
+		if err := golden.Write(); err != nil {
+			s.t.Error(err)
+		}
+		goldenErr = nil
+	}
+	if goldenErr != nil {
+		s.t.Error(goldenErr)
+	}
+	names := map[string]bool{}
+	for _, r := range s.results {
+		for n := range r {
+			names[n] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		for _, c := range []string{goClient, java5, java4, node, mqadmin, spring} {
+			a, o := apache[name][c], ours[name][c]
+			if a == nil && o == nil {
+				continue
+			}
+			s.t.Run(name+"/"+c, func(t *testing.T) {
+				for _, x := range []*cell{a, o} {
+					if x != nil {
+						for _, p := range x.problems {
+							t.Errorf("on %s: %s", x.target.Name(), p)
+						}
+					}
+				}
+				kept := golden.Records[name][c]
+				if a != nil && kept != nil {
+					for _, d := range Compare(kept, a.rec) {
+						t.Errorf("apache is not as it was kept: %s: %s: kept %q, now %q", d.Event, d.Field, d.Apache, d.Ours)
+					}
+				}
+				from := kept
+				if a != nil {
+					from = a.rec
+				}
+				if o == nil {
+					return
+				}
+				if from == nil {
+					t.Errorf("there is no record of apache's to compare with")
+					return
+				}
+				for _, d := range Compare(from, o.rec) {
+					if !covered(c, name, d, used) {
+						t.Error(d)
+					}
+				}
+			})
+		}
+	}
+}
+
+// covered marks the rows that are about a deviation.
+func covered(client, scenario string, v Deviation, used []bool) bool {
+	found := false
+	for i, d := range Differences {
+		if d.Covers(client, scenario, v) {
+			used[i], found = true, true
+		}
+	}
+	return found
+}
+
+var _ = fmt.Sprint
