@@ -125,8 +125,12 @@ func spell(f remoting.Fields) string {
 func TestFieldError(t *testing.T) {
 	t.Parallel()
 	f := remoting.Fields{
-		{Name: "topic", Value: "T"}, {Name: "queueId", Value: "x"}, {Name: "queueOffset", Value: "9223372036854775808"},
-		{Name: "maxMsgNums", Value: "2147483648"}, {Name: "sysFlag", Value: ""}, {Name: "suspendTimeoutMillis", Value: "1.5"},
+		{Name: "topic", Value: "T"},
+		{Name: "queueId", Value: "x"},
+		{Name: "queueOffset", Value: "9223372036854775808"},
+		{Name: "maxMsgNums", Value: "2147483648"},
+		{Name: "sysFlag", Value: ""},
+		{Name: "suspendTimeoutMillis", Value: "1.5"},
 	}
 	_, err := remoting.DecodePullMessage(f)
 	const want = `read fields of pull message: missing consumerGroup, sysFlag, commitOffset, subVersion, ` +
@@ -135,8 +139,15 @@ func TestFieldError(t *testing.T) {
 		t.Errorf("got  %v\nwant %v", err, want)
 	}
 	_, err = remoting.DecodeSend(remoting.ReqSendMessageV2, remoting.Fields{
-		{Name: "a", Value: "PG"}, {Name: "b", Value: "T"}, {Name: "c", Value: ""}, {Name: "d", Value: "4"}, {Name: "e", Value: ""},
-		{Name: "f", Value: "0"}, {Name: "g", Value: "-"}, {Name: "h", Value: "0"}, {Name: "m", Value: "yes"},
+		{Name: "a", Value: "PG"},
+		{Name: "b", Value: "T"},
+		{Name: "c", Value: ""},
+		{Name: "d", Value: "4"},
+		{Name: "e", Value: ""},
+		{Name: "f", Value: "0"},
+		{Name: "g", Value: "-"},
+		{Name: "h", Value: "0"},
+		{Name: "m", Value: "yes"},
 	})
 	var e *remoting.FieldError
 	if !errors.As(err, &e) || !slices.Equal(e.Missing, []string{"e"}) ||
@@ -152,7 +163,10 @@ func TestFieldError(t *testing.T) {
 func TestFieldReader_Types(t *testing.T) {
 	t.Parallel()
 	d := remoting.ReadFields("test", remoting.Fields{
-		{Name: "i", Value: "-2147483648"}, {Name: "l", Value: "-9223372036854775808"}, {Name: "b", Value: "TRUE"}, {Name: "e", Value: ""},
+		{Name: "i", Value: "-2147483648"},
+		{Name: "l", Value: "-9223372036854775808"},
+		{Name: "b", Value: "TRUE"},
+		{Name: "e", Value: ""},
 		{Name: "i", Value: "2147483647"}, // a later one wins
 		{Name: "f", Value: "false"},
 	})

@@ -96,7 +96,7 @@ func runDLQList(ctx context.Context, args []string, stdout, stderr io.Writer) in
 				err = errors.Join(err, t.row(d, d.Group, d.Messages, d.Waiting, d.Newest))
 			}
 		}
-		return errors.Join(err, t.end("there are no dead letters"))
+		return t.end(err, "there are no dead letters")
 	})
 }
 
@@ -144,7 +144,7 @@ func runDLQPeek(ctx context.Context, args []string, stdout, stderr io.Writer) in
 			}
 			err = errors.Join(err, t.row(object, cells...))
 		}
-		return errors.Join(err, t.end("there are no such dead letters"))
+		return t.end(err, "there are no such dead letters")
 	})
 }
 

@@ -125,7 +125,7 @@ func runGroupList(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		for _, g := range groups {
 			err = errors.Join(err, t.row(g, g.Name, g.Members, g.Topics, g.Lag, rate(g.Rate)))
 		}
-		return errors.Join(err, t.end("there are no groups"))
+		return t.end(err, "there are no groups")
 	})
 }
 
@@ -187,7 +187,7 @@ func runGroupShow(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		}
 		t := r.table("TOPIC", "QUEUES", "LAG", "IN FLIGHT", "SUBSCRIPTION")
 		if r.json {
-			return errors.Join(t.row(g), t.end(""))
+			return t.end(t.row(g), "")
 		}
 		t.details("group", group, "members", len(m.Members), "model", strings.ToLower(m.Model), "lag", g.Lag, "rate", rate(g.Rate), "allowed", allowed(g.Config))
 		shown := map[string]bool{}
@@ -200,7 +200,7 @@ func runGroupShow(ctx context.Context, args []string, stdout, stderr io.Writer) 
 				_ = t.row(s, s.Topic, "-", "-", "-", expression(m.Subscriptions, s.Topic))
 			}
 		}
-		return t.end("it has no positions")
+		return t.end(nil, "it has no positions")
 	})
 }
 
@@ -242,7 +242,7 @@ func runGroupMembers(ctx context.Context, args []string, stdout, stderr io.Write
 		for _, x := range m.Members {
 			err = errors.Join(err, t.row(x, x.ClientID, x.Addr, x.Language, strconv.Itoa(x.Version)))
 		}
-		return errors.Join(err, t.end("nobody is in group "+r.arg(0)+" now"))
+		return t.end(err, "nobody is in group "+r.arg(0)+" now")
 	})
 }
 
@@ -281,7 +281,7 @@ func runGroupReset(ctx context.Context, args []string, stdout, stderr io.Writer)
 			}
 			err = errors.Join(err, t.row(m, m.Broker, m.Queue, from, m.To, again, passed))
 		}
-		if err = errors.Join(err, t.end("")); err != nil {
+		if err = t.end(err, ""); err != nil {
 			return r.nearGroup(ctx, c, err)
 		}
 		if *dry && !r.json {
@@ -343,7 +343,7 @@ func runLag(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			}
 			err = errors.Join(err, t.row(q, q.Topic, q.Broker, q.Queue, q.Position, q.End, q.Lag, max(q.Pulled-q.Position, 0), behind))
 		}
-		return errors.Join(err, t.end("group "+r.arg(0)+" has no positions"))
+		return t.end(err, "group "+r.arg(0)+" has no positions")
 	})
 }
 
@@ -358,5 +358,5 @@ func (r *remote) lags(ctx context.Context, c *cluster.Cluster, topic string) err
 			}
 		}
 	}
-	return errors.Join(err, t.end("no group has positions"))
+	return t.end(err, "no group has positions")
 }

@@ -238,7 +238,7 @@ func (r *remote) printMessages(all []*cluster.Message, withBody bool, none strin
 		}
 		err = errors.Join(err, t.row(object, cells...))
 	}
-	return errors.Join(err, t.end(none))
+	return t.end(err, none)
 }
 
 // runMessageFind is "sluice message find".

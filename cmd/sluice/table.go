@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -43,17 +44,18 @@ func (t *table) row(object any, cells ...any) error {
 	return nil
 }
 
-// end prints what is left; none is said if there were no rows.
-func (t *table) end(none string) error {
+// end prints what is left, and answers err with what printing adds to it. If
+// there were no rows, and no err either, none is said.
+func (t *table) end(err error, none string) error {
 	if t.encoder == nil {
 		switch {
 		case len(t.rows) > 0:
 			t.print()
-		case none != "":
+		case none != "" && err == nil:
 			fmt.Fprintln(t.w, none)
 		}
 	}
-	return t.flush()
+	return errors.Join(err, t.flush())
 }
 
 func (t *table) flush() error {

@@ -104,7 +104,7 @@ func runTopicList(ctx context.Context, args []string, stdout, stderr io.Writer) 
 			}
 			err = errors.Join(err, t.row(x, x.Name, x.Kind, queues, x.Perm, strings.Join(x.Brokers, " ")))
 		}
-		return errors.Join(err, t.end("there are no topics"))
+		return t.end(err, "there are no topics")
 	})
 }
 
@@ -118,14 +118,14 @@ func runTopicShow(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		}
 		t := r.table("BROKER", "QUEUE", "FIRST", "NEXT", "MESSAGES", "NEWEST")
 		if r.json {
-			return errors.Join(err, t.row(d), t.end(""))
+			return t.end(errors.Join(err, t.row(d)), "")
 		}
 		groups := strings.Join(d.Groups, " ")
 		t.details("topic", d.Name, "kind", d.Kind, "perm", d.Perm, "messages", d.Messages, "groups", groups)
 		for _, q := range d.Queues {
 			_ = t.row(q, q.Broker, q.Queue, q.Min, q.Max, q.Messages(), q.Stored)
 		}
-		return errors.Join(err, t.end(""))
+		return t.end(err, "")
 	})
 }
 
@@ -248,7 +248,7 @@ func (r *remote) showTopic(ctx context.Context, c *cluster.Cluster, name, what s
 	topic := cluster.NewTopic(name, shares)
 	t := r.table("TOPIC")
 	if r.json {
-		return errors.Join(t.row(topic), t.end(""))
+		return t.end(t.row(topic), "")
 	}
 	fmt.Fprintf(t.w, "%s topic %s: %d queues, %s, on %s\n", what, name, topic.ReadQueues, topic.Perm, strings.Join(topic.Brokers, " "))
 	return t.flush()
@@ -307,7 +307,7 @@ func counted(n int64, what string) string {
 func (r *remote) done(object any, format string, args ...any) error {
 	t := r.table("DONE")
 	if r.json {
-		return errors.Join(t.row(object), t.end(""))
+		return t.end(t.row(object), "")
 	}
 	fmt.Fprintf(t.w, format+"\n", args...)
 	return t.flush()

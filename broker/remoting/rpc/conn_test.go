@@ -311,7 +311,7 @@ func TestLost(t *testing.T) {
 		if maybe != 1 {
 			t.Errorf("%d requests may have been done, want the first one only", maybe)
 		}
-		if e := failure(t, call()); e.MaybeDone || c.Err() == nil || e.Err != c.Err() {
+		if e := failure(t, call()); e.MaybeDone || c.Err() == nil || !errors.Is(e.Err, c.Err()) {
 			t.Errorf("a call after it: got %v", e)
 		}
 		<-c.Done()

@@ -326,7 +326,8 @@ func (c *Cluster) DeleteGroup(ctx context.Context, group string) error {
 			op: "delete group " + group, code: remoting.ReqDeleteGroup, also: []int{remoting.ResGroupNotExist}, changes: true,
 			fields: remoting.Fields{
 				{Name: "groupName", Value: group},
-				{Name: "cleanOffset", Value: "true"}, {Name: "removeOffset", Value: "true"}, // RocketMQ 5's name, and 4.9's
+				{Name: "cleanOffset", Value: "true"},
+				{Name: "removeOffset", Value: "true"}, // RocketMQ 5's name, and 4.9's
 			},
 		})
 		return struct{}{}, err

@@ -74,6 +74,7 @@ func (c *Cluster) locate(ctx context.Context, s Share, topic string, queue int, 
 	}
 	at := b.min
 	switch p.Kind {
+	case First:
 	case Last:
 		at = b.max
 	case AtOffset:
@@ -213,10 +214,10 @@ func (c *Cluster) Reset(ctx context.Context, group, topic string, x Selection, t
 // brokers of every version can do.
 func (c *Cluster) resetAll(ctx context.Context, s Share, moves []Move, to Point) ([]Move, error) {
 	ms := int64(0) // before every message
-	switch to.Kind {
-	case Last:
+	if to.Kind == Last {
 		ms = -1
-	case AtTime:
+	}
+	if to.Kind == AtTime {
 		ms = to.Time.UnixMilli()
 	}
 	return c.reset(ctx, s, moves, remoting.ResetOffset{Timestamp: ms, QueueID: -1, Offset: -1})

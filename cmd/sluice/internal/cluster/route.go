@@ -70,7 +70,7 @@ func (c *Cluster) Brokers(ctx context.Context) ([]Broker, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, &NotFoundError{"a broker of the name server " + at}
+		return nil, &NotFoundError{"a broker at name server " + at}
 	}
 	slices.SortFunc(all, func(a, b Broker) int { return cmp.Compare(a.Name, b.Name) })
 	return all, nil
