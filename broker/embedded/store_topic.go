@@ -207,7 +207,11 @@ type retryJob struct {
 }
 
 func (j *retryJob) stage(w *writer) {
-	t, err := w.ensureTopic(retryTopic(j.group))
+	t := w.plan.topic(retryTopic(j.group))
+	var err *driver.Error
+	if len(j.topics) == 0 {
+		_, err = w.ensureTopic(retryTopic(j.group))
+	}
 	for _, name := range j.topics {
 		if err == nil {
 			_, err = w.ensureRetryQueue(j.group, name)

@@ -19,7 +19,8 @@ what was removed, settled or rolled back is shown as it was written.
 
   -from POS   begin with the first frame at this position or behind
   -limit N    show at most N frames, 0 for all
-  -topic T    show only messages of topic T, its creation, deletion and positions
+  -topic T    show only messages of topic T, its creation, deletion, positions
+              and settings
   -body       show the bodies of messages
   -json       print an object of JSON for each frame; bodies are in base64
 
@@ -118,6 +119,8 @@ func topicOf(f offline.Frame) string {
 		return f.Topic.Name
 	case f.Positions != nil:
 		return f.Positions.Topic
+	case f.Settings != nil && f.Settings.Topic:
+		return f.Settings.Name
 	}
 	return ""
 }

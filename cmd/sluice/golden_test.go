@@ -46,6 +46,7 @@ func TestLog_Golden(t *testing.T) {
 		{"dump.txt", []string{"log", "dump", dir}},
 		{"dump-body.txt", []string{"log", "dump", dir, "-from", "200", "-limit=3", "-body"}},
 		{"dump-topic.txt", []string{"log", "dump", "-topic", "gone", dir}},
+		{"dump-orders.txt", []string{"log", "dump", "-topic=orders", "-from=1420", dir}},
 		{"dump.jsonl", []string{"log", "dump", "-json", dir}},
 		{"dump-body.jsonl", []string{"log", "dump", "-json", "-body", "-limit", "2", "--", dir}},
 	} {

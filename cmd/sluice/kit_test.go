@@ -107,10 +107,19 @@ func all(k *storeKit) {
 	time.Sleep(2 * time.Second)
 	synctest.Wait()
 	k.must(k.conn.Extensions().Topics.CreateTopic(k.Context(), driver.TopicInfo{Name: "gone", Queues: 1}))
-	sub, err := k.conn.Subscribe(k.Context(), driver.SubscribeSpec{Group: "readers", Topic: "gone"}, owner{})
+	// Ordered, so that there is one lane, whose position is stored once.
+	sub, err := k.conn.Subscribe(k.Context(), driver.SubscribeSpec{Group: "readers", Topic: "gone", Ordered: true}, owner{})
 	k.must(err)
+	synctest.Wait()
 	k.must(sub.Close(k.Context()))
 	k.must(k.conn.Extensions().Topics.DeleteTopic(k.Context(), "gone"))
+	s, err := k.b.Store(k.Context())
+	k.must(err)
+	k.must(s.EnsureRetry(k.Context(), "readers", []string{"orders"}))
+	k.must(s.PutTopic(k.Context(), embedded.Topic{Name: "orders", Queues: 3, Settings: []byte(`{"perm":6}`)}))
+	k.must(s.PutGroup(k.Context(), embedded.Group{Name: "readers", Settings: []byte("\x1b[2J\"")}))
+	k.must(s.PutGroup(k.Context(), embedded.Group{Name: "readers"}))
+	k.must(s.DeleteGroup(k.Context(), "readers", true))
 }
 
 // owner takes lanes and does nothing with them.

@@ -46,6 +46,7 @@ func workloads(n int) [][]world.Op {
 		{Kind: world.Ack, N: 1},
 		{Kind: world.Create, Topic: 1},
 		{Kind: world.Roll},
+		{Kind: world.Keep, X: 5},
 	}
 	out := [][]world.Op{nil}
 	for from := 0; n > 0; n-- {

@@ -143,7 +143,11 @@ func readGolden(t *testing.T, disk *vfs.Mem, halves []driver.Half) (now, later [
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Lines(), after.WithoutTimes().Lines()
+	kept, err := world.Settings(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(s.Lines(), kept...), append(after.WithoutTimes().Lines(), kept...)
 }
 
 // saveStore writes the files of a disk without the zeros at their ends.

@@ -3,6 +3,7 @@ package durability_test
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/sluicemq/sluice/broker/embedded"
@@ -99,6 +100,10 @@ func (v variant) run(t *testing.T, seed uint64) []string {
 	if err != nil {
 		t.Fatalf("SEED=%d, %s: %v", seed, v.name, err)
 	}
+	kept, err := w.Kept()
+	if err != nil {
+		t.Fatalf("SEED=%d, %s: %v", seed, v.name, err)
+	}
 	w.Shut()
-	return append(w.Results(), s.WithoutTimes().Lines()...)
+	return slices.Concat(w.Results(), s.WithoutTimes().Lines(), kept)
 }

@@ -91,6 +91,16 @@ func TestVerify_Frames(t *testing.T) {
 			l.add(offline.KindTopicCreated, record.Topic{Name: "orders", Queues: 1}.Append(nil))
 			l.add(offline.KindMessage, l.msg(0, 0, 0))
 		}},
+		{"", func(l *rawLog) {
+			l.topic()
+			l.add(offline.KindSettings, record.Setting{Scope: record.OfTopic, Name: "orders", Value: []byte("x")}.Append(nil))
+			l.add(offline.KindSettings, record.Setting{Scope: record.OfTopic, Name: "gone"}.Append(nil))
+			l.add(offline.KindSettings, record.Setting{Scope: record.OfGroup, Name: "g", Value: []byte("x")}.Append(nil))
+			l.add(offline.KindGroupDeleted, record.AppendName(nil, "g"))
+			l.add(offline.KindGroupDeleted, record.AppendName(nil, "never there"))
+		}},
+		{"settings: malformed record", func(l *rawLog) { l.add(offline.KindSettings, record.Setting{Scope: 3, Name: "g"}.Append(nil)) }},
+		{"name: malformed record", func(l *rawLog) { l.add(offline.KindGroupDeleted, append(record.AppendName(nil, "g"), 0)) }},
 		{"there is no kind 99 of frames", func(l *rawLog) { l.add(99, nil) }},
 		{"malformed message", func(l *rawLog) { l.add(offline.KindMessage, []byte("hello")) }},
 		{"malformed record", func(l *rawLog) { l.add(offline.KindPositions, []byte("hello")) }},
@@ -162,6 +172,9 @@ func TestDump_Content(t *testing.T) {
 	positions := l.add(offline.KindPositions, record.GroupPositions{
 		Group: "g", Topic: "t", Client: "c", Lanes: []record.LanePosition{{Queue: record.RetryLane, Next: 9, Unsettled: []int64{4, 6}}},
 	}.Append(nil))
+	settings := l.add(offline.KindSettings, record.Setting{Scope: record.OfTopic, Name: "t", Value: []byte("v\x00")}.Append(nil))
+	ofGroup := l.add(offline.KindSettings, record.Setting{Scope: record.OfGroup, Name: "g"}.Append(nil))
+	deleted := l.add(offline.KindGroupDeleted, record.AppendName(nil, "g"))
 	unknown := l.add(77, []byte{1})
 	l.close()
 	got := map[int64]offline.Frame{}
@@ -193,10 +206,13 @@ func TestDump_Content(t *testing.T) {
 		fired:     &second,
 		parked:    &offline.Decision{Half: 8, At: time.UnixMilli(5), Checks: 3},
 		positions: &offline.Positions{Group: "g", Topic: "t", Client: "c", Lanes: []offline.LanePosition{{Queue: -1, Next: 9, Unsettled: []int64{4, 6}}}},
+		settings:  &offline.Settings{Topic: true, Name: "t", Value: "v\x00"},
+		ofGroup:   &offline.Settings{Name: "g"},
+		deleted:   &offline.Settings{Name: "g"},
 	} {
 		f := got[pos]
 		if !reflect.DeepEqual(want, any(f.Message)) && !reflect.DeepEqual(want, any(f.Topic)) &&
-			!reflect.DeepEqual(want, any(f.Decision)) && !reflect.DeepEqual(want, any(f.Positions)) {
+			!reflect.DeepEqual(want, any(f.Decision)) && !reflect.DeepEqual(want, any(f.Positions)) && !reflect.DeepEqual(want, any(f.Settings)) {
 			t.Errorf("at %d: got %+v, want %+v", pos, f, want)
 		}
 	}

@@ -229,8 +229,9 @@ func (s Setting) Append(b []byte) []byte {
 // DecodeSetting is the inverse of [Setting.Append]; the value is a part of b.
 func DecodeSetting(b []byte) (s Setting, err error) {
 	d := NewReader(b, Version)
-	s.Scope = Scope(d.Int())
-	d.bad = d.bad || s.Scope != OfTopic && s.Scope != OfGroup
+	scope := d.Int()
+	d.bad = d.bad || scope != int64(OfTopic) && scope != int64(OfGroup)
+	s.Scope = Scope(scope)
 	s.Name, s.Value = d.text(), d.Blob()
 	return s, d.End("settings")
 }

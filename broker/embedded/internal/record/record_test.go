@@ -86,6 +86,34 @@ func TestControlFrames_RoundTrip(t *testing.T) {
 	}
 }
 
+func TestSetting_RoundTrip(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		want := record.Setting{
+			Scope: rapid.SampledFrom([]record.Scope{record.OfTopic, record.OfGroup}).Draw(t, "scope"), Name: rapid.String().Draw(t, "name"),
+			Value: rapid.SliceOf(rapid.Byte()).Draw(t, "value"),
+		}
+		b := want.Append(nil)
+		got, err := record.DecodeSetting(b)
+		if err != nil || got.Scope != want.Scope || got.Name != want.Name || !bytes.Equal(got.Value, want.Value) {
+			t.Fatalf("got %+v, %v; want %+v", got, err, want)
+		}
+		if _, err := record.DecodeSetting(append(b, 0)); !errors.Is(err, record.ErrMalformed) {
+			t.Fatalf("a byte behind the end: got %v, want ErrMalformed", err)
+		}
+		for cut := range b {
+			if _, err := record.DecodeSetting(b[:cut]); !errors.Is(err, record.ErrMalformed) {
+				t.Fatalf("cut to %d of %d bytes: got %v, want ErrMalformed", cut, len(b), err)
+			}
+		}
+	})
+	for what, b := range map[string]string{"no scope": "\x01\x00\x01t\x00", "scope 3": "\x01\x03\x01t\x00", "scope 257": "\x01\x81\x02\x01t\x00", "version 2": "\x02\x01\x01t\x00"} {
+		if got, err := record.DecodeSetting([]byte(b)); !errors.Is(err, record.ErrMalformed) {
+			t.Errorf("%s: got %+v, %v, want ErrMalformed", what, got, err)
+		}
+	}
+}
+
 func TestTopic_Malformed(t *testing.T) {
 	t.Parallel()
 	for what, b := range map[string][]byte{
@@ -113,6 +141,7 @@ func TestControlFrames_Golden(t *testing.T) {
 			record.Topic{Name: "t", Queues: 2, Origins: []string{"o"}, IDs: []uint32{1, 300}, Next: []int64{5, 0}}.Append(nil),
 			[]byte("\x02\x01t\x02\x01\x01o\x02\x01\xac\x02\x02\x05\x00"),
 		},
+		"settings": {record.Setting{Scope: record.OfGroup, Name: "g", Value: []byte("{}")}.Append(nil), []byte("\x01\x02\x01g\x02{}")},
 		"name":     {record.AppendName(nil, "t"), []byte("\x01\x01t")},
 		"rollback": {record.Decided{Half: 300}.Append(nil), []byte("\x01\xac\x02")},
 		"park":     {record.Park{Half: 1, At: 2, Checks: 3}.Append(nil), []byte("\x01\x01\x02\x03")},

@@ -76,6 +76,10 @@ func (w *World) Do(o Op) {
 		}
 	case Query:
 		w.query(t, o.X)
+	case Keep:
+		w.keep(t, o.X)
+	case Forget:
+		w.forget(o.X)
 	default:
 	}
 	w.idle()
@@ -285,8 +289,10 @@ func (w *World) remove(t *topic) {
 	case o == history.OK || driver.CodeOf(err) == driver.NotFound && w.alive():
 		// A store that has failed does not know of a creation without an answer.
 		delete(w.topics, t.name)
+		delete(w.settings, ofTopic(t.name))
 	case o == history.Unknown:
 		t.dying = true
+		w.set(ofTopic(t.name), "", o)
 	}
 }
 

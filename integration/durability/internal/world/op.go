@@ -31,13 +31,15 @@ const (
 	Pass
 	Reopen
 	Query
+	Keep
+	Forget
 	kinds
 )
 
 func (k Kind) String() string {
 	return [...]string{
 		"send", "batch", "delayed", "prepare", "prepare again", "commit", "rollback", "ack", "retry", "dead letter", "return",
-		"leave", "create topic", "delete topic", "roll", "reset", "pass", "reopen", "query",
+		"leave", "create topic", "delete topic", "roll", "reset", "pass", "reopen", "query", "keep settings", "forget group",
 	}[k]
 }
 
@@ -115,7 +117,7 @@ func Generate(seed uint64) Schedule {
 func Ops(rng *rand.Rand, n int) []Op {
 	weights := [kinds]int{
 		Send: 30, Batch: 12, Delayed: 7, Prepare: 9, PrepareAgain: 2, Commit: 8, Rollback: 4, Ack: 12, Retry: 4, Dead: 3,
-		Return: 4, Leave: 5, Create: 4, Delete: 3, Roll: 2, Reset: 1, Pass: 5, Reopen: 2, Query: 3,
+		Return: 4, Leave: 5, Create: 4, Delete: 3, Roll: 2, Reset: 1, Pass: 5, Reopen: 2, Query: 3, Keep: 5, Forget: 1,
 	}
 	total := 0
 	for _, w := range weights {

@@ -20,7 +20,7 @@ func (w *World) Verify() {
 		return
 	}
 	w.note("verify")
-	if !w.readInternal() {
+	if !w.readInternal() || !w.verifySettings() {
 		return
 	}
 	for _, t := range w.living() {
@@ -84,6 +84,7 @@ func (w *World) verifyTopics() bool {
 			w.Failf("topic %s is lost", t.name)
 		case !ok:
 			delete(w.topics, t.name)
+			delete(w.settings, ofTopic(t.name))
 			continue
 		case t.queues != 0 && t.queues != queues && t.sure:
 			w.Failf("topic %s has %d queues, it was made with %d", t.name, queues, t.queues)

@@ -63,6 +63,7 @@ type World struct {
 
 	topics     map[string]*topic
 	halves     []*half
+	settings   map[string][]string // what may be kept, see keep; the last one is sure if it is alone
 	consumers  map[string]*consumer
 	internal   map[string][]string // what was seen in a topic of the broker's own, by lane
 	counter    int
@@ -113,7 +114,7 @@ const (
 func New(tb testing.TB, cfg embedded.Config) *World {
 	w := &World{
 		TB: tb, cfg: cfg, disk: NewDisk(vfs.NewMem()), topics: map[string]*topic{}, consumers: map[string]*consumer{},
-		internal: map[string][]string{}, About: func() string { return "" },
+		internal: map[string][]string{}, settings: map[string][]string{}, About: func() string { return "" },
 	}
 	tb.Cleanup(w.End) // a test that failed leaves a broker
 	return w
