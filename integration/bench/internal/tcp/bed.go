@@ -107,11 +107,11 @@ func (d *Bed) start(side string, c class) error {
 	if err == nil {
 		err = t.prepare()
 	}
-	if err != nil && side == ours {
-		d.problems[ours] = err // the others can be looked at all the same
-		return nil
+	if err == nil {
+		d.targets[side+string(c)] = t
+	} else if side == ours { // the others can be looked at all the same
+		d.problems[ours], err = err, nil
 	}
-	d.targets[side+string(c)] = t
 	return err
 }
 
