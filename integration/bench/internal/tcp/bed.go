@@ -72,7 +72,7 @@ func (d *Bed) Open(b *row.Bench, rows []row.Row) error {
 			}
 		}
 	}
-	if uses(needed, javaSend, async) && d.problems[peer] == nil {
+	if uses(needed, javaSend, async) && !d.missing(peer) {
 		driver, err := java.StartDriver(context.Background(), b.Scratch.Path("java"), d.packages)
 		if err != nil {
 			return err
@@ -96,7 +96,7 @@ func uses(needed map[string]bool, word string, c class) bool {
 
 // start starts a server, unless its side is known to be missing.
 func (d *Bed) start(side string, c class) error {
-	if d.problems[side] != nil {
+	if d.missing(side) {
 		return nil
 	}
 	begin := d.startOurs
@@ -107,13 +107,16 @@ func (d *Bed) start(side string, c class) error {
 	if err == nil {
 		err = t.prepare()
 	}
-	if err != nil && side == ours {
-		d.problems[ours] = err // the others can be looked at all the same
-		return nil
+	if err == nil {
+		d.targets[side+string(c)] = t
+	} else if side == ours { // the others can be looked at all the same
+		d.problems[ours], err = err, nil
 	}
-	d.targets[side+string(c)] = t
 	return err
 }
+
+// missing reports whether a side is known not to be there.
+func (d *Bed) missing(side string) bool { return d.problems[side] != nil }
 
 func (d *Bed) startOurs(c class) (*target, error) {
 	s, addr, err := serve(d.Sluice, d.bench.Scratch.Path("ours-"+string(c)), c)

@@ -24,9 +24,17 @@ type offsetAt struct {
 func newPull(topic string, queue int) offsetAt {
 	const mark = "9999999999"
 	r := newRequest(codePull, []field{
-		{"commitOffset", "0"}, {"consumerGroup", "raw"}, {"expressionType", "TAG"}, {"maxMsgNums", strconv.Itoa(Batch)},
-		{"queueId", strconv.Itoa(queue)}, {"queueOffset", mark}, {"subVersion", "0"}, {"subscription", "*"},
-		{"suspendTimeoutMillis", "0"}, {"sysFlag", "4"}, {"topic", topic},
+		{"commitOffset", "0"},
+		{"consumerGroup", "raw"},
+		{"expressionType", "TAG"},
+		{"maxMsgNums", strconv.Itoa(Batch)},
+		{"queueId", strconv.Itoa(queue)},
+		{"queueOffset", mark},
+		{"subVersion", "0"},
+		{"subscription", "*"},
+		{"suspendTimeoutMillis", "0"},
+		{"sysFlag", "4"},
+		{"topic", topic},
 	}, nil)
 	for at := range r.frame {
 		if string(r.frame[at:min(at+len(mark), len(r.frame))]) == mark {

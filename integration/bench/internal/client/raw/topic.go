@@ -23,8 +23,14 @@ const (
 func MakeTopic(broker, topic string) error {
 	n := strconv.Itoa(Queues)
 	_, err := once(broker, newRequest(codeCreateTopic, []field{
-		{"defaultTopic", "TBW102"}, {"order", "false"}, {"perm", "6"}, {"readQueueNums", n}, {"topic", topic},
-		{"topicFilterType", "SINGLE_TAG"}, {"topicSysFlag", "0"}, {"writeQueueNums", n},
+		{"defaultTopic", "TBW102"},
+		{"order", "false"},
+		{"perm", "6"},
+		{"readQueueNums", n},
+		{"topic", topic},
+		{"topicFilterType", "SINGLE_TAG"},
+		{"topicSysFlag", "0"},
+		{"writeQueueNums", n},
 	}, nil))
 	if err != nil {
 		return fmt.Errorf("make topic %s: %w", topic, err)
