@@ -198,7 +198,7 @@ func (r *queueRead) take(q Queue, sel Selection, b []byte, limit int, f *Found) 
 			}
 			run = 1 // the first message is answered whatever its size
 		}
-		n := 0
+		var n int
 		if b, n, err = q.readRun(r.entries[i:i+run], sel, b, f); err != nil {
 			return b, false, err
 		}

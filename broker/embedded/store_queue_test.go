@@ -415,7 +415,10 @@ func TestStore_Record(t *testing.T) {
 			visible  bool
 			prepared int64
 		}{
-			{plain.Pos, "plain", true, 0}, {late.Pos, "late", false, 0}, {h.Pos, "tx", false, 0}, {rs[0].Pos, "tx", true, h.Pos},
+			{plain.Pos, "plain", true, 0},
+			{late.Pos, "late", false, 0},
+			{h.Pos, "tx", false, 0},
+			{rs[0].Pos, "tx", true, h.Pos},
 			{large.Pos, string(make([]byte, 1<<20)), true, 0},
 		} {
 			r, err := s.Record(c.pos, nil)

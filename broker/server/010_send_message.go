@@ -106,7 +106,7 @@ func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, r
 	if group, ok := strings.CutPrefix(h.Topic, driver.RetryTopic("")); ok {
 		s.sendAgain(&p, h, &f, group)
 	}
-	if f.half && !(h.ReconsumeTimes > 0 && f.level > 0) {
+	if again := h.ReconsumeTimes > 0 && f.level > 0; f.half && !again {
 		if err := s.half(&p, h, &f); err != nil {
 			return err
 		}

@@ -236,7 +236,7 @@ func (l Limits) validate() error {
 		{"ClientExpiry", l.ClientExpiry},
 	} {
 		if d.value < 0 {
-			errs = append(errs, fmt.Errorf("Limits.%s is %v, it takes more than 0", d.name, d.value))
+			errs = append(errs, fmt.Errorf("limit %s is %v, it takes more than 0", d.name, d.value))
 		}
 	}
 	for _, n := range []struct {
@@ -258,7 +258,7 @@ func (l Limits) validate() error {
 		{"Subscriptions", l.Subscriptions, 1, 1 << 16},
 	} {
 		if n.value < n.from || n.value > n.to {
-			errs = append(errs, fmt.Errorf("Limits.%s is %d, it takes %d to %d", n.name, n.value, n.from, n.to))
+			errs = append(errs, fmt.Errorf("limit %s is %d, it takes %d to %d", n.name, n.value, n.from, n.to))
 		}
 	}
 	return errors.Join(errs...)

@@ -111,7 +111,7 @@ func TestStatistics_Silence(t *testing.T) {
 func TestStatistics_Mornings(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(midnight(time.Now()).AddDate(0, 0, 1).Add(12 * time.Hour).Sub(time.Now())) // noon
+		time.Sleep(time.Until(midnight(time.Now()).AddDate(0, 0, 1).Add(12 * time.Hour))) // noon
 		s := counting(10)
 		st := s.counts
 		look := func() mornings {

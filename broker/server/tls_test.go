@@ -159,7 +159,7 @@ func TestTLS_ClosesWithGoodbye(t *testing.T) {
 	if err := s.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Conn.Read(make([]byte, 1)); err == nil || err.Error() != "EOF" {
+	if _, err := c.Read(make([]byte, 1)); err == nil || err.Error() != "EOF" {
 		t.Errorf("read answers %v, want EOF", err)
 	}
 }

@@ -114,9 +114,9 @@ func (p LanePosition) Position() int64 {
 type Scope uint8
 
 const (
-	// OfTopic, OfGroup: a topic, which takes the settings along when it is
-	// deleted, or a consumer group.
+	// OfTopic is a topic, which takes the settings along when it is deleted.
 	OfTopic Scope = 1 + iota
+	// OfGroup is a consumer group.
 	OfGroup
 )
 
