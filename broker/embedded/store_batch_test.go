@@ -119,3 +119,47 @@ func TestStore_SettingsOfABatch(t *testing.T) {
 		t.Errorf("got %+v", tp)
 	}
 }
+
+// Positions that come to the write path behind the end of their topic or group,
+// but are older, are not stored.
+func TestStore_PositionsBehindADeletion(t *testing.T) {
+	t.Parallel()
+	for what, remove := range map[string]func(s *Store) []func() error{
+		"group": func(s *Store) []func() error {
+			return []func() error{func() error { return s.DeleteGroup(t.Context(), "g", true) }}
+		},
+		"topic": func(s *Store) []func() error {
+			return []func() error{
+				func() error { return s.DeleteTopic(t.Context(), "t") },
+				func() error { return s.PutTopic(t.Context(), Topic{Name: "t", Queues: 1}) },
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			b, _ := memory(t)
+			s, err := b.Store(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.PutTopic(t.Context(), Topic{Name: "t", Queues: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if rs, err := s.Put([]Put{{Topic: "t"}, {Topic: "t"}}).Wait(t.Context()); err != nil || rs[1].Err != nil {
+				t.Fatal(rs, err)
+			}
+			s.Cursor("g", "t", 0).Commit(1)
+			f := b.attempt.engine.flush
+			late := f.take()
+			calls := append(remove(s), func() error { f.store(late); return nil })
+			for _, err := range oneBatch(t, b, calls...) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if at, ok := s.Cursor("g", "t", 0).Position(); ok || len(s.Groups()) > 0 {
+				t.Errorf("the position %d came back", at)
+			}
+		})
+	}
+}
