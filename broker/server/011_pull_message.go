@@ -26,15 +26,44 @@ func handlePull(s *Server, c *conn, req, resp *remoting.Command) error {
 	if err := p.prepare(s, &h); err != nil {
 		return err
 	}
-	if _, pending := s.pendingReset(p.group, p.topic, p.queue); !pending && h.SysFlag&remoting.PullCommit != 0 {
-		p.cursor.Commit(h.CommitOffset)
+	if h.SysFlag&remoting.PullCommit != 0 {
+		if err := p.commit(s, h.CommitOffset); err != nil {
+			return err
+		}
 	}
 	err = p.evaluate(s, resp)
 	hold := err == nil && resp.Code == remoting.ResPullNotFound && h.SysFlag&remoting.PullSuspend != 0 && h.SuspendMillis > 0
-	if !hold || !s.held.add(p, time.Duration(h.SuspendMillis)*time.Millisecond) {
+	if !hold {
 		return err
 	}
-	return errLater
+	p.own(s)
+	return s.held.add(p, time.Duration(min(h.SuspendMillis, suspendMost.Milliseconds()))*time.Millisecond)
+}
+
+// commit keeps the position that a pull carries, unless the group does not know
+// yet where it has to go on.
+func (p *pull) commit(s *Server, offset int64) error {
+	if offset < 0 {
+		return refuse(remoting.ResInvalidParameter, "commitOffset is %d, it takes 0 and more", offset)
+	}
+	if _, pending := s.pendingReset(p.group, p.topic, p.queue); pending {
+		return nil
+	}
+	if err := s.admitGroup(p.group); err != nil {
+		return err
+	}
+	p.cursor.Commit(offset)
+	return nil
+}
+
+// own copies what is part of the request: a pull that is held keeps the names
+// and not the whole header, which may be large.
+func (p *pull) own(s *Server) {
+	p.group, p.topic = strings.Clone(p.group), strings.Clone(p.topic)
+	p.cursor = s.store.Cursor(p.group, p.topic, p.queue)
+	if q, ok := s.store.Queue(p.topic, p.queue); ok {
+		p.from = q
+	}
 }
 
 const (
@@ -80,6 +109,9 @@ func (p *pull) prepare(s *Server, h *remoting.PullMessage) error {
 	}
 	if err := validGroup(h.Group); err != nil {
 		return err
+	}
+	if !g.reads(h.Topic) {
+		return forbidden(5, "the consumer group[%s] is forbidden to read topic[%s]", h.Group, h.Topic)
 	}
 	sub, err := s.wanted(h, &g)
 	if err != nil {

@@ -27,6 +27,9 @@ func handleUpdateOffset(s *Server, _ *conn, req, _ *remoting.Command) error {
 	if _, pending := s.pendingReset(h.Group, h.Topic, int(h.QueueID)); pending {
 		return nil
 	}
+	if err := s.admitGroup(h.Group); err != nil {
+		return err
+	}
 	s.store.Cursor(h.Group, h.Topic, int(h.QueueID)).Commit(h.CommitOffset)
 	return nil
 }

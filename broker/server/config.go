@@ -113,8 +113,9 @@ type Limits struct {
 	// HeldPulls is the number of pulls of a connection that wait for messages.
 	// Defaults to 1024.
 	HeldPulls int
-	// Apart is the number of requests at a time that wait for a disk or for
-	// another client; further ones are answered "busy". Defaults to 128.
+	// Apart is the number of requests at a time that wait for a disk, and of
+	// those that wait for another client; further ones are answered "busy".
+	// Defaults to 128 each.
 	Apart int
 
 	// Topics is the number of topics up to which clients may create new ones.
