@@ -59,7 +59,7 @@ func TestStore_Resolve(t *testing.T) {
 			t.Errorf("committed as %+v", got)
 		}
 		ms := every(t, k.queue("t", 1), 0)
-		if len(ms) != 1 || ms[0].PhysicalOffset != got.Pos || ms[0].PreparedTransactionOffset != r.Pos || message.Property(ms[0].Properties, message.TranMsg) != "" {
+		if len(ms) != 1 || ms[0].PhysicalOffset != got.Pos || ms[0].PreparedTransactionOffset != r.Pos || message.Property(ms[0].Properties, message.TranMsg) != "true" {
 			t.Errorf("got %+v", ms)
 		}
 		id2 := embedded.HalfID{Group: "p", Tx: "tx2", Pos: other.Pos}

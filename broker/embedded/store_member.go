@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -217,9 +218,10 @@ func (c Cursor) slot() *slot {
 	if s := c.known(); s != nil || c.g.e.st.queue(c.group, c.topic, c.queue) == nil {
 		return s
 	}
-	k := subKey{c.group, c.topic}
-	sub := c.g.subs[k]
+	sub := c.g.subs[subKey{c.group, c.topic}]
 	if sub == nil {
+		// The names may be parts of a request, which may be large.
+		k := subKey{strings.Clone(c.group), strings.Clone(c.topic)}
 		sub = &subscription{subKey: k, slots: map[string][]*slot{}}
 		c.g.subs[k] = sub
 	}

@@ -260,15 +260,9 @@ func (e *engine) committed(j *resolveJob, h halves.Half) *driver.Error {
 		j.topic = s.Topic
 	}
 	f.fact.msg = messageFact{queue: int(s.QueueID), ref: h.Pos}
-	err = j.out.around(f, &s, func(b []byte) []byte {
-		for name, value := range message.PropertiesOf(v.PropertyBytes) {
-			if string(name) != message.TranMsg {
-				b = append(append(b, name...), '\x01')
-				b = append(append(b, value...), '\x02')
-			}
-		}
-		return b
-	})
+	// All properties stay, the marks of a half message as well: clients
+	// elsewhere see them on committed messages of RocketMQ, too.
+	err = j.out.around(f, &s, func(b []byte) []byte { return append(b, v.PropertyBytes...) })
 	if err != nil {
 		return encodeError(err)
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,16 @@ import (
 // letters. The answer comes when the message is as durable as the broker
 // promises, with the offset id, the queue and the queue offset.
 func handleSend(s *Server, c *conn, req, resp *remoting.Command) error {
+	err := s.send(c, req, resp)
+	if r, ok := errors.AsType[*refusal](err); ok {
+		r.fields.Add(message.MsgRegion, region) // as RocketMQ answers these, too
+		r.fields.Add(message.TraceOn, "true")
+	}
+	return err
+}
+
+// send checks a message, or a batch, and begins to store it.
+func (s *Server) send(c *conn, req, resp *remoting.Command) error {
 	h, err := remoting.DecodeSend(req.Code, req.Fields)
 	if err != nil {
 		return err
@@ -67,8 +78,8 @@ func (s *Server) sendTopic(c *conn, h *remoting.SendMessage) (topicConfig, error
 // createBySend makes a topic that a message is the first for: one that every
 // RocketMQ broker has, one that belongs to a group, or one from its template.
 func (s *Server) createBySend(c *conn, h *remoting.SendMessage) (topicConfig, error) {
-	if _, owned := ownerOf(h.Topic); owned {
-		return defaultTopic(h.Topic, 1), nil // the store makes it with the message
+	if group, owned := ownerOf(h.Topic); owned {
+		return defaultTopic(h.Topic, 1), s.admitGroup(group) // the store makes it with the message
 	}
 	queues := 0
 	if t, ok := s.topics.find(h.Topic); ok {
@@ -82,7 +93,7 @@ func (s *Server) createBySend(c *conn, h *remoting.SendMessage) (topicConfig, er
 	if err := s.topics.room(s.cfg.Limits.Topics); err != nil {
 		return topicConfig{}, err
 	}
-	if err := s.store.PutTopic(s.root, embedded.Topic{Name: h.Topic, Queues: queues}); err != nil {
+	if err := s.store.PutTopic(s.root, embedded.Topic{Name: strings.Clone(h.Topic), Queues: queues}); err != nil {
 		return topicConfig{}, failed(err)
 	}
 	t, ok := s.topics.find(h.Topic)
@@ -95,7 +106,7 @@ func (s *Server) createBySend(c *conn, h *remoting.SendMessage) (topicConfig, er
 // sendOne stores a single message.
 func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, resp *remoting.Command) error {
 	f := readFacts(h.Properties, s.store.NowMs())
-	w := &sent{topic: h.Topic, bytes: len(req.Body), id: f.id}
+	w := &sent{topic: h.Topic, bytes: len(req.Body)}
 	p := embedded.Put{
 		Topic: h.Topic, Queue: s.writeQueue(&t, int(h.QueueID)), Flag: h.Flag, SysFlag: h.SysFlag &^ (message.SysNeedUnwrap | message.SysInnerBatch),
 		BornMs: h.BornTimestamp, BornHost: c.born, Reconsumed: h.ReconsumeTimes, Body: req.Body,
@@ -106,15 +117,19 @@ func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, r
 	if group, ok := strings.CutPrefix(h.Topic, driver.RetryTopic("")); ok {
 		s.sendAgain(&p, h, &f, group)
 	}
-	if again := h.ReconsumeTimes > 0 && f.level > 0; f.half && !again {
-		if err := s.half(&p, h, &f); err != nil {
+	if again := h.ReconsumeTimes > 0 && f.level > 0; f.half && again {
+		f.half = false
+	}
+	if f.half {
+		if err := s.half(&p, &f); err != nil {
 			return err
 		}
-		w.half = true
+		w.half, w.queue = true, int32(p.Queue)
 	}
-	if err := s.properties(&p, h.Properties, &f, w); err != nil {
+	if err := s.properties(&p, h.Properties, &f); err != nil {
 		return err
 	}
+	w.id = f.id
 	return c.await(s.store.Put([]embedded.Put{p}), req, resp, w)
 }
 
@@ -137,60 +152,55 @@ func (s *Server) sendAgain(p *embedded.Put, h *remoting.SendMessage, f *facts, g
 	}
 	if int(h.ReconsumeTimes) > most || s.locks.any(group) {
 		p.Topic, p.Queue = driver.DeadLetterTopic(group), 0
-		f.level, f.timer = 0, false
-		f.foreign = true // the properties of a delay are dropped
+		f.level, f.timer, f.dead = 0, false, true
 		return
 	}
 	p.Group, p.RetryOf = group, f.retryTopic
 }
 
 // half makes p a half message.
-func (s *Server) half(p *embedded.Put, h *remoting.SendMessage, f *facts) error {
+func (s *Server) half(p *embedded.Put, f *facts) error {
 	if err := driver.ValidGroup(f.group); err != nil {
 		return illegal("a half message without a producer group: %v", err)
 	}
 	if _, n := s.store.Waiting(); n >= s.cfg.Limits.Halves {
 		return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d half messages are undecided, as many as may be (Limits.Halves)", n)
 	}
+	s.identify(p, f)
+	p.Group, p.Tx = f.group, f.id
+	f.level, f.timer = 0, false
+	if f.txID == "" {
+		p.Extra = message.AppendProperty(p.Extra, message.TransactionID, f.id)
+	}
+	return nil
+}
+
+// identify gives a message a unique id if its sender has not.
+func (s *Server) identify(p *embedded.Put, f *facts) {
 	if f.id == "" {
 		f.id = s.ids.Next()
 		p.Extra = message.AppendProperty(p.Extra, message.UniqKey, f.id)
 	}
-	p.Group, p.Tx = f.group, f.id
-	f.level, f.timer = 0, false
-	return nil
 }
 
 // properties puts together what is stored: what the client sent, what the
 // broker says of itself, and where a message goes that waits elsewhere.
-func (s *Server) properties(p *embedded.Put, given string, f *facts, w *sent) error {
-	delayed := f.level > 0 || f.timer
-	if delayed {
+func (s *Server) properties(p *embedded.Put, given string, f *facts) error {
+	if f.level > 0 || f.timer {
 		if n, _ := s.store.Waiting(); n >= s.cfg.Limits.Delayed {
 			return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d messages are not due yet, as many as may be (Limits.Delayed)", n)
 		}
 	}
 	if f.level > 0 {
-		p.DueMs = s.store.NowMs() + s.levelMs(f.level)
+		p.DueMs = s.store.NowMs() + s.levelMs(s.level(f.level))
 	} else if f.timer {
 		if p.DueMs = f.dueMs; f.dueMs > s.store.NowMs()+timerMost {
 			return illegal("timer message illegal, the delay time should not be bigger than the max delay %dms; or if set del msg, the delay time should be bigger than the current time", timerMost)
 		}
 	}
-	switch {
-	case delayed, f.foreign:
-		p.Properties = edit(given, func(name string) bool { return name == message.PopCK || delayName(name) })
-	default:
-		p.Properties = []byte(given)
-		if f.open {
-			p.Properties = append(p.Properties, '\x02')
-		}
-	}
-	if f.id == "" {
-		w.id = s.ids.Next()
-		p.Extra = message.AppendProperty(p.Extra, message.UniqKey, w.id)
-	}
-	if delayed {
+	p.Properties = s.given(given, f)
+	s.identify(p, f)
+	if f.half || f.level > 0 || f.timer {
 		p.Extra = message.AppendProperty(p.Extra, message.RealTopic, p.Topic)
 		p.Extra = message.AppendProperty(p.Extra, message.RealQueueID, strconv.Itoa(max(p.Queue, 0)))
 		if p.Queue < 0 {
@@ -217,6 +227,7 @@ type sent struct {
 	bytes int
 	id    string // unique id
 	half  bool
+	queue int32 // of a half message: the one it is meant for
 }
 
 func (w *sent) answer(s *Server, results []embedded.PutResult, resp *remoting.Command) error {
@@ -228,6 +239,9 @@ func (w *sent) answer(s *Server, results []embedded.PutResult, resp *remoting.Co
 	x := remoting.SendResult{
 		MsgID: message.OffsetID(s.host, r.Pos), QueueID: int32(r.Queue), QueueOffset: r.Offset,
 		TransactionID: w.id, Region: region, TraceOn: "true",
+	}
+	if w.half {
+		x.QueueID = w.queue // also if the message was there before
 	}
 	x.AppendTo(&resp.Fields)
 	return nil

@@ -27,17 +27,30 @@ func handlePull(s *Server, c *conn, req, resp *remoting.Command) error {
 		return err
 	}
 	if h.SysFlag&remoting.PullCommit != 0 {
-		s.commit(p.cursor, p.group, p.topic, p.queue, h.CommitOffset)
+		if err := s.commit(p.cursor, p.group, p.topic, p.queue, h.CommitOffset); err != nil {
+			return err
+		}
 	}
 	err = p.evaluate(s, resp)
 	if err == nil && resp.Code != remoting.ResSuccess {
 		s.countGet(p.group, p.topic, 0, 0)
 	}
 	hold := err == nil && resp.Code == remoting.ResPullNotFound && h.SysFlag&remoting.PullSuspend != 0 && h.SuspendMillis > 0
-	if !hold || !s.held.add(p, time.Duration(h.SuspendMillis)*time.Millisecond) {
+	if !hold {
 		return err
 	}
-	return errLater
+	p.own(s)
+	return s.held.add(p, time.Duration(min(h.SuspendMillis, suspendMost.Milliseconds()))*time.Millisecond)
+}
+
+// own copies what is part of the request: a pull that is held keeps the names
+// and not the whole header, which may be large.
+func (p *pull) own(s *Server) {
+	p.group, p.topic = strings.Clone(p.group), strings.Clone(p.topic)
+	p.cursor = s.store.Cursor(p.group, p.topic, p.queue)
+	if q, ok := s.store.Queue(p.topic, p.queue); ok {
+		p.from = q
+	}
 }
 
 const (
@@ -83,6 +96,9 @@ func (p *pull) prepare(s *Server, h *remoting.PullMessage) error {
 	}
 	if err := validGroup(h.Group); err != nil {
 		return err
+	}
+	if !g.reads(h.Topic) {
+		return forbidden(5, "the consumer group[%s] is forbidden to read topic[%s]", h.Group, h.Topic)
 	}
 	sub, err := s.wanted(h, &g)
 	if err != nil {

@@ -29,7 +29,9 @@ func handleQueryMessage(s *Server, _ *conn, req, resp *remoting.Command) error {
 		return failed(err)
 	}
 	if n == 0 {
-		return refuse(remoting.ResQueryNotFound, "can not find message, maybe time range not correct")
+		none := &refusal{code: remoting.ResQueryNotFound, remark: "can not find message, maybe time range not correct"}
+		remoting.QueryResult{}.AppendTo(&none.fields)
+		return none
 	}
 	st := s.store.Stats()
 	x := remoting.QueryResult{LastUpdate: s.store.NowMs(), LastUpdateOffset: st.End}

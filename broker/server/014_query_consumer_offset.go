@@ -13,6 +13,9 @@ func handleQueryOffset(s *Server, _ *conn, req, resp *remoting.Command) error {
 	if err != nil {
 		return err
 	}
+	if h.QueueID < 0 { // the store has lanes of its own below
+		return errNoOffset
+	}
 	if to, ok := s.pendingReset(h.Group, h.Topic, int(h.QueueID)); ok {
 		resp.Fields.AddInt("offset", to)
 		return nil
@@ -26,5 +29,9 @@ func handleQueryOffset(s *Server, _ *conn, req, resp *remoting.Command) error {
 		resp.Fields.AddInt("offset", 0)
 		return nil
 	}
-	return refuse(remoting.ResQueryNotFound, "Not found, maybe this group consumer boot first")
+	return errNoOffset
 }
+
+// errNoOffset says that a group has no position: any other code would keep a
+// client from the queue.
+var errNoOffset = refuse(remoting.ResQueryNotFound, "Not found, maybe this group consumer boot first")

@@ -22,21 +22,25 @@ func handleUpdateOffset(s *Server, _ *conn, req, _ *remoting.Command) error {
 		return refuse(remoting.ResTopicNotExist, "Topic %s not exist!", h.Topic)
 	case h.QueueID < 0 || int(h.QueueID) >= t.Queues:
 		return refuse(remoting.ResInvalidParameter, "queueId[%d] is illegal, topic %s has queues 0 to %d", h.QueueID, h.Topic, t.Queues-1)
-	case h.CommitOffset < 0:
-		return refuse(remoting.ResInvalidParameter, "commitOffset is %d, it takes 0 and more", h.CommitOffset)
 	}
-	s.commit(s.store.Cursor(h.Group, h.Topic, int(h.QueueID)), h.Group, h.Topic, int(h.QueueID), h.CommitOffset)
-	return nil
+	return s.commit(s.store.Cursor(h.Group, h.Topic, int(h.QueueID)), h.Group, h.Topic, int(h.QueueID), h.CommitOffset)
 }
 
 // commit moves a group on a queue, unless an operator has moved it and its
 // owner does not know yet; one who does so just now wins, too.
-func (s *Server) commit(at embedded.Cursor, group, topic string, queue int, offset int64) {
+func (s *Server) commit(at embedded.Cursor, group, topic string, queue int, offset int64) error {
+	if offset < 0 {
+		return refuse(remoting.ResInvalidParameter, "commitOffset is %d, it takes 0 and more", offset)
+	}
 	if _, pending := s.pendingReset(group, topic, queue); pending {
-		return
+		return nil
+	}
+	if err := s.admitGroup(group); err != nil {
+		return err
 	}
 	at.Commit(offset)
 	if to, pending := s.pendingReset(group, topic, queue); pending {
 		at.Reset(to)
 	}
+	return nil
 }

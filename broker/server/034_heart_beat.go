@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
@@ -28,13 +29,14 @@ func heartBeat(s *Server, c *conn, req, _ *remoting.Command) error {
 	if err := validClientID(beat.ClientID); err != nil {
 		return err
 	}
-	who := client{conn: c, id: beat.ClientID, language: req.Language, version: req.Version}
+	// What is kept is copied: names are parts of the whole body, which may be large.
+	who := client{conn: c, id: strings.Clone(beat.ClientID), language: req.Language, version: req.Version}
 	c.member.Store(true)
 	var refused []error
 	for _, name := range beat.Producers {
 		err := validProducer(name)
 		if err == nil {
-			err = s.clients.produce(who, name)
+			err = s.clients.produce(who, strings.Clone(name))
 		}
 		refused = append(refused, err)
 	}
@@ -50,21 +52,29 @@ func (s *Server) consumer(who client, data remoting.ConsumerData, complete bool)
 		return err
 	}
 	reg := registration{
-		group: data.Group, consume: data.ConsumeType, model: cmp.Or(data.MessageModel, remoting.Clustering), fromWhere: data.ConsumeFromWhere, complete: complete,
+		group: strings.Clone(data.Group), consume: brief(data.ConsumeType), model: brief(cmp.Or(data.MessageModel, remoting.Clustering)),
+		fromWhere: brief(data.ConsumeFromWhere), complete: complete,
 	}
 	if len(data.Subscriptions) > s.cfg.Limits.Subscriptions {
 		return refuse(remoting.ResSystemError, "group %s subscribes to %d topics, at most %d are allowed (Limits.Subscriptions)",
 			data.Group, len(data.Subscriptions), s.cfg.Limits.Subscriptions)
 	}
 	var known []string // topics, for their queues of the retry topic
+	size := 0
 	for _, d := range data.Subscriptions {
 		if err := validTopic(d.Topic); err != nil {
 			return err
 		}
-		reg.subs = append(reg.subs, newSubscription(d.Topic, d.SubString, d.ExpressionType, d.Tags, d.SubVersion))
+		if size += expressionSize(d); size > expressionsSize {
+			return refuse(remoting.ResSystemError, "the expressions of group %s have more than %d bytes", data.Group, expressionsSize)
+		}
+		if err := s.ensureShown(d.Topic); err != nil {
+			return err
+		}
 		if _, ok := s.store.Topic(d.Topic); ok {
 			known = append(known, d.Topic)
 		}
+		reg.subs = append(reg.subs, subscribing(d))
 	}
 	if reg.model != remoting.Clustering {
 		known = nil
@@ -82,17 +92,44 @@ func (s *Server) consumer(who client, data remoting.ConsumerData, complete bool)
 	return nil
 }
 
+// expressionsSize bounds the expressions of one group, in bytes.
+const expressionsSize = 64 << 10
+
+func expressionSize(d remoting.SubscriptionData) int {
+	n := len(d.SubString)
+	for _, tag := range d.Tags {
+		n += len(tag) + 1
+	}
+	return n
+}
+
+// subscribing is a subscription that owns its memory.
+func subscribing(d remoting.SubscriptionData) *subscription {
+	tags := make([]string, len(d.Tags))
+	for i, tag := range d.Tags {
+		tags[i] = strings.Clone(tag)
+	}
+	return newSubscription(strings.Clone(d.Topic), strings.Clone(d.SubString), strings.Clone(d.ExpressionType), tags, d.SubVersion)
+}
+
+// brief copies what is a short name if it is right.
+func brief(text string) string { return strings.Clone(text[:min(len(text), 64)]) }
+
+// ensureShown makes a topic that clients have seen all the time without there
+// being anything to pull from, such as that of traces.
+func (s *Server) ensureShown(name string) error {
+	t, ok := s.topics.find(name)
+	if !ok || !t.virtual || protected(name) {
+		return nil
+	}
+	return s.store.PutTopic(s.root, embedded.Topic{Name: strings.Clone(name), Queues: max(t.WriteQueues, 1)})
+}
+
 // ensureRetry makes the retry topic of a group, if there may be another group.
 func (s *Server) ensureRetry(group string, topics []string) error {
 	if _, ok := s.store.Topic(driver.RetryTopic(group)); !ok {
-		n := 0
-		for _, t := range s.store.Topics() {
-			if strings.HasPrefix(t.Name, retryPrefix) {
-				n++
-			}
-		}
-		if n >= s.cfg.Limits.Groups {
-			return refuse(remoting.ResSystemError, "there are %d consumer groups, as many as clients may create (Limits.Groups)", n)
+		if err := s.admitGroup(group); err != nil {
+			return err
 		}
 	}
 	return s.store.EnsureRetry(s.root, group, topics)

@@ -36,6 +36,15 @@ func handleSendBack(s *Server, c *conn, req, resp *remoting.Command) error {
 	if err != nil {
 		return err
 	}
+	// The copy is for the group, which must be allowed to read the message.
+	if err := c.permit(topicKind, m.Topic, sub); err != nil {
+		return err
+	}
+	if _, ok := s.store.Topic(driver.RetryTopic(h.Group)); !ok {
+		if err := s.admitGroup(h.Group); err != nil {
+			return err
+		}
+	}
 	most := g.RetryMax
 	if h.MaxReconsumes >= 0 {
 		most = int(h.MaxReconsumes)
@@ -78,22 +87,22 @@ func (b *back) put(dead bool, level int) embedded.Put {
 	}
 	p.Properties = edit(m.Properties, func(name string) bool {
 		switch name {
-		case message.RetryTopic, message.OriginMessageID, message.Wait, message.TranMsg,
-			message.RealTopic, message.RealQueueID, message.DLQOriginTopic, message.DLQOriginMessageID:
+		case message.RetryTopic, message.OriginMessageID, message.Wait, message.TranMsg, message.Delay:
 			return true
 		}
-		return delayName(name)
+		return timerName(name) || !dead && placeName(name)
 	})
 	p.Extra = message.AppendProperty(nil, message.RetryTopic, origin)
 	p.Extra = message.AppendProperty(p.Extra, message.OriginMessageID, id)
 	p.Extra = message.AppendProperty(p.Extra, message.Wait, "false")
 	if dead {
 		p.Topic, p.Queue, p.RetryOf = driver.DeadLetterTopic(b.group), 0, ""
-		p.Extra = message.AppendProperty(p.Extra, message.DLQOriginTopic, origin)
-		p.Extra = message.AppendProperty(p.Extra, message.DLQOriginMessageID, id)
+		p.Extra = message.AppendProperty(p.Extra, message.Delay, "0")
 		return p
 	}
+	level = b.s.level(level)
 	p.DueMs = b.s.store.NowMs() + b.s.levelMs(level)
+	p.Extra = message.AppendProperty(p.Extra, message.Delay, strconv.Itoa(level))
 	p.Extra = message.AppendProperty(p.Extra, message.RealTopic, p.Topic)
 	p.Extra = message.AppendProperty(p.Extra, message.RealQueueID, strconv.Itoa(0))
 	return p

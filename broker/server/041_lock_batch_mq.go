@@ -41,6 +41,9 @@ func (s *Server) lockBatch(req *remoting.Command) (remoting.LockBatch, error) {
 	if err := validGroup(b.Group); err != nil {
 		return b, err
 	}
+	if err := validClientID(b.ClientID); err != nil {
+		return b, err
+	}
 	if len(b.Queues) > lockMost {
 		return b, refuse(remoting.ResInvalidParameter, "%d queues in one request, at most %d are locked", len(b.Queues), lockMost)
 	}

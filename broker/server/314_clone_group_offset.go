@@ -20,6 +20,9 @@ func cloneGroupOffset(s *Server, _ *conn, req, _ *remoting.Command) error {
 			return err
 		}
 	}
+	if err := s.admitGroup(x.To); err != nil {
+		return err
+	}
 	topics := []string{x.Topic}
 	if x.Topic == "" {
 		topics = s.store.Consumed(x.From)

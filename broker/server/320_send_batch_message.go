@@ -39,7 +39,10 @@ func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req,
 			Topic: h.Topic, Queue: queue, Flag: e.Flag, SysFlag: h.SysFlag &^ (message.SysNeedUnwrap | message.SysInnerBatch),
 			BornMs: h.BornTimestamp, BornHost: c.born, Reconsumed: h.ReconsumeTimes, Body: e.Body,
 		}
-		if err := s.properties(p, e.Properties, &f, &sent{}); err != nil {
+		if t.FilterType == multiTag {
+			p.SysFlag |= message.SysMultiTags
+		}
+		if err := s.properties(p, e.Properties, &f); err != nil {
 			return err
 		}
 	}

@@ -44,8 +44,8 @@ func handleSendReply(s *Server, c *conn, req, resp *remoting.Command) error {
 	put := embedded.Put{
 		Topic: h.Topic, Queue: 0, Flag: h.Flag, SysFlag: h.SysFlag, BornMs: h.BornTimestamp, BornHost: c.born, Body: req.Body,
 	}
-	f.level, f.timer = 0, false
-	if err := s.properties(&put, h.Properties, &f, &sent{}); err != nil {
+	f.level, f.timer, f.half = 0, false, false
+	if err := s.properties(&put, h.Properties, &f); err != nil {
 		return err
 	}
 	if err := s.pushReply(client.conn, c, &h, req.Body, now); err != nil {
@@ -58,7 +58,9 @@ func handleSendReply(s *Server, c *conn, req, resp *remoting.Command) error {
 func (s *Server) pushReply(client, from *conn, h *remoting.SendMessage, body []byte, now int64) error {
 	push := remoting.Command{Code: remoting.ReqPushReply, Body: body}
 	x := remoting.PushReply{SendMessage: *h, BornHost: from.born.String(), StoreHost: s.host.String(), StoreTimestamp: now}
-	x.Properties = message.SetProperty(h.Properties, message.PushReplyTime, strconv.FormatInt(now, 10))
+	for _, p := range [][2]string{{message.MsgRegion, region}, {message.TraceOn, "true"}, {message.PushReplyTime, strconv.FormatInt(now, 10)}} {
+		x.Properties = message.SetProperty(x.Properties, p[0], p[1])
+	}
 	x.AppendTo(&push.Fields)
 	ctx, cancel := context.WithTimeout(s.root, replyTimeout)
 	defer cancel()

@@ -46,9 +46,9 @@ func adminHandlers() []handler {
 		{code: remoting.ReqCloneGroupOffset, serve: cloneGroupOffset, right: adminOnly()},
 		{code: remoting.ReqGetAllConsumerOffset, serve: getAllConsumerOffset, right: anyAccount()},
 
-		{code: remoting.ReqGetConsumerRunningInfo, serve: getConsumerRunningInfo, apart: true, right: needs(onGroup("consumerGroup"))},
-		{code: remoting.ReqConsumeMessageDirectly, serve: consumeMessageDirectly, apart: true, right: adminOnly()},
-		{code: remoting.ReqInvokeBrokerToGetConsumerStatus, serve: getConsumerStatus, apart: true, right: needs(onGroup("group"), seesTopic("topic"))},
+		{code: remoting.ReqGetConsumerRunningInfo, serve: getConsumerRunningInfo, apart: true, relays: true, right: needs(onGroup("consumerGroup"))},
+		{code: remoting.ReqConsumeMessageDirectly, serve: consumeMessageDirectly, apart: true, relays: true, right: adminOnly()},
+		{code: remoting.ReqInvokeBrokerToGetConsumerStatus, serve: getConsumerStatus, apart: true, relays: true, right: needs(onGroup("group"), seesTopic("topic"))},
 
 		{code: remoting.ReqGetBrokerConfig, serve: getBrokerConfig, right: anyAccount()},
 		{code: remoting.ReqGetBrokerRuntimeInfo, serve: getBrokerRuntimeInfo, right: anyAccount()},

@@ -19,6 +19,7 @@ func (s *Server) checkWith(c *conn, group string) (leave func()) {
 			return false
 		}
 		m.Properties = message.SetProperty(m.Properties, message.TransactionCheckTimes, strconv.Itoa(k.Number))
+		m.Properties = message.SetProperty(m.Properties, message.Wait, "false") // nobody waits for this copy
 		if message.Property(m.Properties, message.TransactionID) == "" {
 			m.Properties = message.SetProperty(m.Properties, message.TransactionID, k.Tx)
 		}

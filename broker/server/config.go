@@ -113,8 +113,9 @@ type Limits struct {
 	// HeldPulls is the number of pulls of a connection that wait for messages.
 	// Defaults to 1024.
 	HeldPulls int
-	// Apart is the number of requests at a time that wait for a disk or for
-	// another client; further ones are answered "busy". Defaults to 128.
+	// Apart is the number of requests at a time that wait for a disk, and of
+	// those that wait for another client; further ones are answered "busy".
+	// Defaults to 128 each.
 	Apart int
 
 	// Topics is the number of topics up to which clients may create new ones.
@@ -236,7 +237,7 @@ func (l Limits) validate() error {
 		{"ClientExpiry", l.ClientExpiry},
 	} {
 		if d.value < 0 {
-			errs = append(errs, fmt.Errorf("limit %s is %v, it takes more than 0", d.name, d.value))
+			errs = append(errs, fmt.Errorf("%s is %v, it takes more than 0", "Limits."+d.name, d.value))
 		}
 	}
 	for _, n := range []struct {
@@ -258,7 +259,7 @@ func (l Limits) validate() error {
 		{"Subscriptions", l.Subscriptions, 1, 1 << 16},
 	} {
 		if n.value < n.from || n.value > n.to {
-			errs = append(errs, fmt.Errorf("limit %s is %d, it takes %d to %d", n.name, n.value, n.from, n.to))
+			errs = append(errs, fmt.Errorf("%s is %d, it takes %d to %d", "Limits."+n.name, n.value, n.from, n.to))
 		}
 	}
 	return errors.Join(errs...)

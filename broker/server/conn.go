@@ -38,6 +38,7 @@ type conn struct {
 	draining atomic.Bool // no further requests are read
 	// unregistered: the registry takes no more of it. It is the registry's.
 	unregistered bool
+	enrolled     int      // groups it is in; the registry's, too
 	who          *account // of the request that is being served; of the reading goroutine
 	later        atomic.Int64
 	durables     durables
@@ -390,15 +391,19 @@ func settle(resp *remoting.Command, err error) {
 
 // apart runs a handler in a goroutine of its own.
 func (s *Server) apart(h *handler, c *conn, req, resp *remoting.Command) {
+	places := s.aparts
+	if h.relays {
+		places = s.relays
+	}
 	select {
-	case s.aparts <- struct{}{}:
+	case places <- struct{}{}:
 	default:
-		c.finish(resp, refuse(remoting.ResSystemBusy, "[OVERLOAD] %d requests are waiting for a disk or for a client", cap(s.aparts)))
+		c.finish(resp, refuse(remoting.ResSystemBusy, "[OVERLOAD] %d such requests are being served, as many as may be (Limits.Apart)", cap(places)))
 		return
 	}
 	c.later.Add(1)
 	s.wg.Go(func() {
-		defer func() { <-s.aparts }()
+		defer func() { <-places }()
 		switch err := s.handle(h, c, req, resp); {
 		case errors.Is(err, errLater):
 		case errors.Is(err, errSilent):
@@ -413,13 +418,16 @@ func (s *Server) apart(h *handler, c *conn, req, resp *remoting.Command) {
 
 // handle runs a handler; a panic becomes an error.
 func (s *Server) handle(h *handler, c *conn, req, resp *remoting.Command) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.counters.panics.Add(1)
-			s.log.Error("a handler panicked", slog.Int("code", req.Code), slog.String("address", c.remote),
-				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			err = fmt.Errorf("serve request type %d: internal failure, see the log of the server", req.Code)
-		}
-	}()
+	defer s.guard(req.Code, c, &err)
 	return h.serve(s, c, req, resp)
+}
+
+// guard, deferred, makes a panic of who serves a request an error.
+func (s *Server) guard(code int, c *conn, err *error) {
+	if p := recover(); p != nil {
+		s.counters.panics.Add(1)
+		s.log.Error("a handler panicked", slog.Int("code", code), slog.String("address", c.remote),
+			slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		*err = fmt.Errorf("serve request type %d: internal failure, see the log of the server", code)
+	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/sluicemq/sluice/broker/embedded"
@@ -47,6 +48,9 @@ type expressionKey struct{ kind, text string }
 // whoever makes new ones all the time gains nothing by them.
 const expressionsMost = 1024
 
+// expressionLongest is the longest expression in bytes that is remembered.
+const expressionLongest = 1 << 10
+
 // get compiles an expression, or remembers it; nil selects everything.
 func (m *expressions) get(text, kind string) (*subscription, error) {
 	if kind == remoting.ExpressionTag && (text == "" || text == "*") {
@@ -59,8 +63,12 @@ func (m *expressions) get(text, kind string) (*subscription, error) {
 	if ok {
 		return sub, nil
 	}
-	if sub = newSubscription("", text, kind, nil, 0); sub.bad != nil {
+	k = expressionKey{strings.Clone(kind), strings.Clone(text)} // not the whole request
+	if sub = newSubscription("", k.text, k.kind, nil, 0); sub.bad != nil {
 		return nil, sub.bad
+	}
+	if len(text) > expressionLongest {
+		return sub, nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -42,10 +42,8 @@ func (s *Server) wantedGroup(g remoting.SubscriptionGroupConfig) (groupConfig, e
 
 // putGroup keeps the configuration of a group, if there may be another one.
 func (s *Server) putGroup(ctx context.Context, cfg groupConfig) error {
-	if !s.groupExists(cfg.Name) {
-		if n := len(s.groupNames()); n >= s.cfg.Limits.Groups {
-			return refuse(remoting.ResSystemError, "there are %d groups, as many as clients may create (Limits.Groups)", n)
-		}
+	if err := s.admitGroup(cfg.Name); err != nil {
+		return err
 	}
 	if err := s.groups.put(ctx, cfg); err != nil {
 		return err

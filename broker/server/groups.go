@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/sluicemq/sluice/broker/embedded"
@@ -104,7 +105,8 @@ func (g *groupConfigs) put(ctx context.Context, cfg groupConfig) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.set[cfg.Name] = cfg
+	// From what is stored: cfg may hold on to parts of a large request.
+	g.set[strings.Clone(cfg.Name)] = decodeGroup(strings.Clone(cfg.Name), settings)
 	return nil
 }
 

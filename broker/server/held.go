@@ -53,21 +53,22 @@ func newHeld(s *Server) *held {
 	return &held{s: s, queues: map[queueKey]*waiters{}, woken: make(chan struct{}, 1)}
 }
 
-// add holds a pull for d at the most. It answers false if it has to be answered
-// now: the connection holds as many as it may, or the server closes. The caller
-// must not touch p afterwards.
-func (h *held) add(p *pull, d time.Duration) bool {
+// add holds a pull for d at the most and answers errLater; the caller must not
+// touch p afterwards. It answers nil if the pull has to be answered now, because
+// the server closes, and refuses one too many of a connection: "nothing there"
+// would make the client ask again at once.
+func (h *held) add(p *pull, d time.Duration) error {
 	if !p.c.hold() {
-		return false
+		return refuse(remoting.ResSystemBusy, "the connection has %d pulls waiting, as many as it may (Limits.HeldPulls)", h.s.cfg.Limits.HeldPulls)
 	}
-	p.deadline = h.s.clock.now() + int64(min(d, suspendMost))
+	p.deadline = h.s.clock.now() + int64(d)
 	from, offset := p.from, p.offset // somebody may answer p as soon as it is held
 	k := queueKey{p.topic, p.queue}
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
 		p.c.unhold()
-		return false
+		return nil
 	}
 	w := h.queues[k]
 	if w == nil {
@@ -82,7 +83,7 @@ func (h *held) add(p *pull, d time.Duration) bool {
 	if from.Max() > offset {
 		w.wake() // what came between the look and the watch
 	}
-	return true
+	return errLater
 }
 
 // wake has the pulls of a queue looked at. It runs on the write path.
@@ -140,7 +141,7 @@ func (h *held) look(w *waiters, ready func(p *pull, resp *remoting.Command) bool
 		resp := remoting.Command{
 			Language: remoting.LanguageGo, Version: remoting.Version, Opaque: p.opaque, Flag: p.flag,
 		}
-		err := p.evaluate(h.s, &resp)
+		err := p.again(h.s, &resp)
 		if err == nil && !ready(p, &resp) {
 			kept = append(kept, p)
 			continue
@@ -155,6 +156,12 @@ func (h *held) look(w *waiters, ready func(p *pull, resp *remoting.Command) bool
 	if len(kept) == 0 {
 		h.drop(w)
 	}
+}
+
+// again is evaluate for a pull that is held.
+func (p *pull) again(s *Server, resp *remoting.Command) (err error) {
+	defer s.guard(remoting.ReqPullMessage, p.c, &err)
+	return p.evaluate(s, resp)
 }
 
 // answer ends a held pull.

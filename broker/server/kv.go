@@ -3,6 +3,7 @@ package server
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -30,6 +31,8 @@ func (t *kvTable) put(space, key, value string) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	// Copies, so that none holds on to a whole request.
+	space, key, value = strings.Clone(space), strings.Clone(key), strings.Clone(value)
 	m := t.spaces[space]
 	if _, there := m[key]; !there {
 		if t.entries >= kvEntriesMost {

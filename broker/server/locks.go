@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,10 @@ import (
 // for, as in RocketMQ; clients ask every 20 s.
 const lockExpiry = 60 * time.Second
 
+// locksMost is how many queues are locked at a time: about 40 MiB. One too many
+// is not given, and its consumer asks again.
+const locksMost = 1 << 18
+
 // locks are the queues that orderly consumers have locked, by group. They live
 // in memory: after a restart each consumer locks its queues again before it
 // goes on.
@@ -20,6 +25,7 @@ type locks struct {
 	mu    sync.Mutex
 	held  map[string]map[queueKey]lock
 	count atomic.Int64 // of groups in held
+	total int          // of queues in held
 }
 
 type lock struct {
@@ -39,15 +45,24 @@ func (l *locks) take(group, client string, queues []remoting.MessageQueue, free 
 	taken := make([]remoting.MessageQueue, 0, len(queues))
 	for _, q := range queues {
 		k := queueKey{q.Topic, q.Queue}
-		if have, ok := g[k]; ok && have.client != client && have.until > now || !free(k) {
+		have, ok := g[k]
+		if ok && have.client != client && have.until > now || !ok && l.total >= locksMost || !free(k) {
 			continue
 		}
 		if g == nil {
 			g = map[queueKey]lock{}
-			l.held[group] = g
+			l.held[strings.Clone(group)] = g // names are parts of requests, which may be large
 			l.count.Add(1)
 		}
-		g[k] = lock{client, now + int64(lockExpiry)}
+		if !ok {
+			k.topic = strings.Clone(k.topic)
+			l.total++
+		}
+		if have.client != client {
+			have.client = strings.Clone(client)
+		}
+		have.until = now + int64(lockExpiry)
+		g[k] = have
 		taken = append(taken, q)
 	}
 	return taken
@@ -60,10 +75,18 @@ func (l *locks) release(group, client string, queues []remoting.MessageQueue) {
 	g := l.held[group]
 	for _, q := range queues {
 		if k := (queueKey{q.Topic, q.Queue}); g[k].client == client {
-			delete(g, k)
+			l.drop(g, k)
 		}
 	}
 	l.prune(group)
+}
+
+// drop forgets a lock of a group; mu is held.
+func (l *locks) drop(g map[queueKey]lock, k queueKey) {
+	if _, ok := g[k]; ok {
+		delete(g, k)
+		l.total--
+	}
 }
 
 // prune forgets a group without locks; mu is held.
@@ -102,7 +125,7 @@ func (l *locks) expire() {
 	for group, g := range l.held {
 		for k, have := range g {
 			if have.until <= now {
-				delete(g, k)
+				l.drop(g, k)
 			}
 		}
 		l.prune(group)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -20,12 +21,16 @@ type facts struct {
 	id         string // unique id
 	half       bool
 	group      string // of producers, on a half message
+	txID       string // of a half message that names its unique id as such
 	level      int    // delay level, 0 for none
-	timer      bool   // there is a due time of its own
+	timer      bool   // there is a due time of its own, ahead of now
 	dueMs      int64  // that time
+	timed      bool   // there are properties about such a time
 	retryTopic string
+	placed     bool // it was on its way somewhere before
+	popped     bool // there is a handle of POP
 	open       bool // the last 0x02 is missing
-	foreign    bool // there is something that must not be stored
+	dead       bool // it is a dead letter, so it is not delayed any more
 }
 
 // readFacts looks through a string of properties once.
@@ -40,28 +45,33 @@ func readFacts(properties string, nowMs int64) (f facts) {
 		case message.ProducerGroup:
 			f.group = value
 		case message.Delay:
-			f.level = int(number(value))
+			f.level = int(min(number(value), math.MaxInt32))
 		case message.TimerDelaySec:
-			relativeSec = number(value)
+			relativeSec, f.timed = number(value), true
 		case message.TimerDelayMs:
-			relativeMs = number(value)
+			relativeMs, f.timed = number(value), true
 		case message.TimerDeliverMs:
-			absolute = number(value)
+			absolute, f.timed = number(value), true
 		case message.RetryTopic:
 			f.retryTopic = value
+		case message.TransactionID:
+			f.txID = value
+		case message.RealTopic, message.RealQueueID:
+			f.placed = true
 		case message.PopCK:
-			f.foreign = true
+			f.popped = true
 		}
 	}
 	switch { // the order in which RocketMQ looks at them
 	case f.level > 0:
 	case relativeSec > 0:
-		f.timer, f.dueMs = true, nowMs+min(relativeSec, timerMost)*1000
+		f.dueMs = nowMs + min(relativeSec, timerMost)*1000
 	case relativeMs > 0:
-		f.timer, f.dueMs = true, nowMs+relativeMs
+		f.dueMs = nowMs + min(relativeMs, math.MaxInt64-nowMs)
 	case absolute > 0:
-		f.timer, f.dueMs = true, absolute
+		f.dueMs = absolute
 	}
+	f.timer = f.dueMs > nowMs
 	f.open = properties != "" && properties[len(properties)-1] != '\x02'
 	return f
 }
@@ -86,23 +96,58 @@ func edit(properties string, drop func(name string) bool) []byte {
 	return b
 }
 
-// delayName reports whether a property is about when a message is due.
-func delayName(name string) bool {
+// timerName reports whether a property is a due time of a message's own.
+func timerName(name string) bool {
 	switch name {
-	case message.Delay, message.TimerDelaySec, message.TimerDelayMs, message.TimerDeliverMs:
+	case message.TimerDelaySec, message.TimerDelayMs, message.TimerDeliverMs:
 		return true
 	}
 	return false
 }
 
-// levelMs is the delay of a level in milliseconds; a level above the last one
-// is the last one.
+// placeName reports whether a property says where a message that waits is to
+// go. The newest place counts.
+func placeName(name string) bool { return name == message.RealTopic || name == message.RealQueueID }
+
+// level is the delay level that counts: a level above the last one is the last
+// one.
+func (s *Server) level(wanted int) int { return max(0, min(wanted, len(s.cfg.DelayLevels))) }
+
+// levelMs is the delay of a level in milliseconds.
 func (s *Server) levelMs(level int) int64 {
-	levels := s.cfg.DelayLevels
-	if level <= 0 || len(levels) == 0 {
+	if level <= 0 {
 		return 0
 	}
-	return levels[min(level, len(levels))-1].Milliseconds()
+	return s.cfg.DelayLevels[level-1].Milliseconds()
+}
+
+// given is what is stored of the properties that a client has sent. A delay
+// stays in sight of who consumes, as with RocketMQ, but for what does not count:
+// the due time beside a level, and everything on a dead letter.
+func (s *Server) given(properties string, f *facts) []byte {
+	level := s.level(f.level)
+	capped := level < f.level
+	waits := f.half || level > 0 || f.timer
+	if !f.popped && !capped && !(f.placed && waits) && !(f.timed && level > 0) && !f.dead {
+		b := append(make([]byte, 0, len(properties)+1), properties...)
+		if f.open {
+			b = append(b, '\x02')
+		}
+		return b
+	}
+	b := edit(properties, func(name string) bool {
+		switch {
+		case name == message.PopCK, waits && placeName(name):
+			return true
+		case name == message.Delay:
+			return capped || f.dead
+		}
+		return timerName(name) && (level > 0 || f.dead)
+	})
+	if capped && !f.dead {
+		b = message.AppendProperty(b, message.Delay, strconv.Itoa(level))
+	}
+	return b
 }
 
 // illegal refuses a message for what it is.

@@ -98,6 +98,12 @@ func (r *registry) consume(who client, reg registration) (changed bool, err erro
 	if who.conn.unregistered {
 		return false, errShutdown // it ended while its heartbeat was being served
 	}
+	old := g.members[who.conn]
+	if old == nil {
+		if err := who.conn.enroll(); err != nil {
+			return false, err
+		}
+	}
 	r.groups[reg.group] = g
 	if g.model == remoting.Clustering && reg.model != g.model {
 		for _, id := range g.ids() {
@@ -105,7 +111,6 @@ func (r *registry) consume(who client, reg registration) (changed bool, err erro
 		}
 	}
 	g.consume, g.model, g.fromWhere = reg.consume, reg.model, reg.fromWhere
-	old := g.members[who.conn]
 	who.seen = r.clock.now()
 	g.members[who.conn] = &who
 	if old != nil && old.id != who.id {
@@ -117,6 +122,19 @@ func (r *registry) consume(who client, reg registration) (changed bool, err erro
 		r.join(g)
 	}
 	return changed, nil
+}
+
+// enrolledMost is how many groups one connection may be in: more than any
+// client instance has.
+const enrolledMost = 512
+
+// enroll counts a group that a connection is in. registry.mu is held.
+func (c *conn) enroll() error {
+	if c.enrolled >= enrolledMost {
+		return refuse(remoting.ResSystemError, "the client is in %d groups, as many as one may be in", c.enrolled)
+	}
+	c.enrolled++
+	return nil
 }
 
 // subscribe takes over subscriptions: the newer one of a topic counts.
@@ -186,10 +204,15 @@ func (r *registry) produce(who client, name string) error {
 		return errShutdown
 	}
 	p := r.producers[name]
-	if p == nil {
-		if len(r.producers) >= r.groupsMost {
-			return refuse(remoting.ResSystemError, "there are %d producer groups, as many as may be registered (Limits.Groups)", len(r.producers))
+	if p == nil && len(r.producers) >= r.groupsMost {
+		return refuse(remoting.ResSystemError, "there are %d producer groups, as many as may be registered (Limits.Groups)", len(r.producers))
+	}
+	if p[who.conn] == nil {
+		if err := who.conn.enroll(); err != nil {
+			return err
 		}
+	}
+	if p == nil {
 		p = map[*conn]*client{}
 		r.producers[name] = p
 	}
@@ -219,6 +242,7 @@ func (r *registry) remove(g *group, c *conn) bool {
 		return false
 	}
 	delete(g.members, c)
+	c.enrolled--
 	if len(g.members) == 0 {
 		delete(r.groups, g.name)
 	}
@@ -240,17 +264,25 @@ func (r *registry) removeProducer(name string, c *conn) {
 		return
 	}
 	m.unask()
+	c.enrolled--
 	if delete(p, c); len(p) == 0 {
 		delete(r.producers, name)
 	}
 }
 
-// gone takes a connection out of everything, and answers the consumer groups
-// that it was in.
-func (r *registry) gone(c *conn) []string {
+// bar keeps a connection that has ended out from now on: a heartbeat of it may
+// still be being served.
+func (r *registry) bar(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c.unregistered = true
+}
+
+// gone takes a connection that was barred out of everything, and answers the
+// consumer groups that it was in.
+func (r *registry) gone(c *conn) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var left []string
 	for name, g := range r.groups {
 		if r.remove(g, c) {

@@ -30,6 +30,7 @@ type Server struct {
 	topics    *topics
 	groups    *groupConfigs
 	clients   *registry
+	admission admission
 	host      netip.AddrPort // what message ids name
 	held      *held
 	locks     *locks
@@ -49,6 +50,7 @@ type Server struct {
 	clock     *clock
 	table     *lookup
 	aparts    chan struct{} // one for each handler that runs apart
+	relays    chan struct{} // the same for those that wait for a client
 	counters  counters
 
 	noncesMu sync.Mutex
@@ -89,6 +91,9 @@ type Stats struct {
 	Malformed int64
 	// Panics is how many handlers panicked.
 	Panics int64
+	// Conflicts is how many decisions about half messages contradicted an
+	// earlier one and were refused.
+	Conflicts int64
 }
 
 type counters struct {
@@ -123,7 +128,7 @@ func prepareServer(b *embedded.Broker, cfg Config) (*Server, error) {
 func newServer(b *embedded.Broker, cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, broker: b, clock: newClock(), table: newLookup(handlers()),
-		aparts: make(chan struct{}, cfg.Limits.Apart), wake: make(chan struct{}, 1),
+		aparts: make(chan struct{}, cfg.Limits.Apart), relays: make(chan struct{}, cfg.Limits.Apart), wake: make(chan struct{}, 1),
 		conns: map[*conn]struct{}{}, perAddr: map[netip.Addr]int{},
 		nonces: map[string]*nonces{}, closing: make(chan struct{}), closed: make(chan struct{}),
 	}
@@ -192,6 +197,7 @@ func (s *Server) wire(store *embedded.Store) error {
 
 // unregister takes a connection that has ended out of its groups.
 func (s *Server) unregister(c *conn) {
+	s.clients.bar(c)
 	if !c.member.Load() {
 		return
 	}
@@ -256,6 +262,7 @@ func (s *Server) Stats() Stats {
 	return Stats{
 		Connections: n, Accepted: s.counters.accepted.Load(), Turned: s.counters.turned.Load(),
 		Expired: s.counters.expired.Load(), Malformed: s.counters.malformed.Load(), Panics: s.counters.panics.Load(),
+		Conflicts: s.conflicts.Load(),
 	}
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,14 +14,15 @@ import (
 // and a rate is the difference to what it has seen.
 type statistics struct {
 	started time.Time
-	most    int // topics, and groups of a topic, that are counted
+	most    int // topics that are counted
 	topics  atomic.Pointer[map[string]*topicTally]
 
 	put, got, missed tally // of the broker; missed are the pulls that found nothing
 
-	mu   sync.Mutex // held to insert, to forget, and for everything about axes
-	axes [axisCount]axis
-	days mornings
+	mu     sync.Mutex // held to insert, to forget, and for everything about axes
+	groups int        // on topics, in all
+	axes   [axisCount]axis
+	days   mornings
 }
 
 // topicTally counts one topic.
@@ -102,8 +104,12 @@ type mornings struct {
 	getToday, getBefore int64
 }
 
-// newStatistics counts at most as many topics, and as many groups of each, as
-// most says; what comes on top counts for the broker only.
+// groupsPerTopic times the topics is how many groups on topics are counted:
+// about 40 MiB with the default limits, and more than a broker has.
+const groupsPerTopic = 8
+
+// newStatistics counts at most as many topics as most says, and groupsPerTopic
+// times as many groups on topics; what comes on top counts for the broker only.
 func newStatistics(started time.Time, most int) *statistics {
 	st := &statistics{started: started, most: most}
 	st.topics.Store(&map[string]*topicTally{})
@@ -170,7 +176,10 @@ func (st *statistics) group(topic, group string) *groupTally {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return insert(&t.groups, group, st.most, func(*groupTally) {})
+	if st.groups >= groupsPerTopic*st.most || (*st.topics.Load())[topic] != t {
+		return nil
+	}
+	return insert(&t.groups, group, st.most, func(*groupTally) { st.groups++ })
 }
 
 // insert adds an entry to a map of which readers hold the pointer, unless it is
@@ -187,26 +196,30 @@ func insert[T any](m *atomic.Pointer[map[string]*T], name string, most int, prep
 	maps.Copy(grown, old)
 	t := new(T)
 	prepare(t)
-	grown[name] = t
+	grown[strings.Clone(name)] = t // it is part of a request, which may be large
 	m.Store(&grown)
 	return t
 }
 
-// without takes entries out of such a map.
-func without[T any](m *atomic.Pointer[map[string]*T], name string) {
+// without takes an entry out of such a map. It answers how many there were.
+func without[T any](m *atomic.Pointer[map[string]*T], name string) int {
 	old := *m.Load()
 	if old[name] == nil {
-		return
+		return 0
 	}
 	rest := maps.Clone(old)
 	delete(rest, name)
 	m.Store(&rest)
+	return 1
 }
 
 // forgetTopic drops the counters of a topic that was deleted.
 func (st *statistics) forgetTopic(name string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if t := (*st.topics.Load())[name]; t != nil {
+		st.groups -= len(*t.groups.Load())
+	}
 	without(&st.topics, name)
 }
 
@@ -215,7 +228,7 @@ func (st *statistics) forgetGroup(name string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for _, t := range *st.topics.Load() {
-		without(&t.groups, name)
+		st.groups -= without(&t.groups, name)
 	}
 }
 

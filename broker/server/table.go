@@ -29,6 +29,10 @@ type handler struct {
 	// apart: serve may wait for somebody else, such as a disk or another
 	// client, so it runs in a goroutine of its own, with memory of its own.
 	apart bool
+	// relays: what it waits for is another client, which may take as long as
+	// it likes. Such requests have places of their own, so that a client that
+	// hangs keeps no heartbeat back.
+	relays bool
 	// right is what a request needs to be let through when there is an ACL.
 	right right
 }
@@ -118,8 +122,8 @@ func dataHandlers() []handler {
 		{code: remoting.ReqSendMessage, serve: handleSend, right: sendLong},
 		{code: remoting.ReqSendMessageV2, serve: handleSend, right: sendShort},
 		{code: remoting.ReqSendBatch, serve: handleSend, right: sendShort},
-		{code: remoting.ReqSendReply, serve: handleSendReply, right: sendLong, apart: true},
-		{code: remoting.ReqSendReplyV2, serve: handleSendReply, right: sendShort, apart: true},
+		{code: remoting.ReqSendReply, serve: handleSendReply, right: sendLong, apart: true, relays: true},
+		{code: remoting.ReqSendReplyV2, serve: handleSendReply, right: sendShort, apart: true, relays: true},
 		{code: remoting.ReqSendBack, serve: handleSendBack, right: needs(onGroup("group"))},
 		{code: remoting.ReqEndTransaction, serve: handleEndTransaction, right: sendLong},
 		{code: remoting.ReqPullMessage, serve: handlePull, right: position},

@@ -25,7 +25,7 @@ type topicChange struct {
 // wrong with it is refused with code 29, as by RocketMQ 5.
 func (s *Server) wantedTopic(t remoting.TopicConfig) (topicChange, error) {
 	w := topicChange{set: map[string]string{}, topicConfig: topicConfig{
-		Name: t.Name, ReadQueues: int(t.ReadQueues), WriteQueues: int(t.WriteQueues), Perm: int(t.Perm),
+		Name: strings.Clone(t.Name), ReadQueues: int(t.ReadQueues), WriteQueues: int(t.WriteQueues), Perm: int(t.Perm),
 		FilterType: t.FilterType, SysFlag: int(t.SysFlag), Order: t.Order,
 	}}
 	bad := func(format string, args ...any) (topicChange, error) {

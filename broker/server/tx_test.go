@@ -68,7 +68,7 @@ func TestTransaction_Decisions(t *testing.T) {
 	if m.PreparedTransactionOffset != a || m.SysFlag&message.SysTransaction != message.SysCommit {
 		t.Errorf("prepared offset %d, flag %x; want %d and the mark of a commit", m.PreparedTransactionOffset, m.SysFlag, a)
 	}
-	if got := message.ParseProperties(m.Properties); got["UNIQ_KEY"] != "A" || got["PGROUP"] != "PG" || got["TRAN_MSG"] != "" {
+	if got := message.ParseProperties(m.Properties); got["UNIQ_KEY"] != "A" || got["PGROUP"] != "PG" || got["TRAN_MSG"] != "true" || got["__transactionId__"] != "A" || got["REAL_TOPIC"] != "T" {
 		t.Errorf("properties %q", m.Properties)
 	}
 	// An unknown outcome is not answered, and what comes behind it is.
@@ -174,7 +174,7 @@ func TestSendBack(t *testing.T) {
 	}
 	back(second, 1, 2)
 	dead := again("%DLQ%G", 0)
-	if got := message.ParseProperties(dead.Properties); got["RETRY_TOPIC"] != "T" || got["DLQ_ORIGIN_TOPIC"] != "T" || got["DELAY"] != "" {
+	if got := message.ParseProperties(dead.Properties); got["RETRY_TOPIC"] != "T" || got["REAL_TOPIC"] != "%RETRY%G" || got["DELAY"] != "0" || got["DLQ_ORIGIN_TOPIC"] != "" {
 		t.Errorf("dead letter %q", dead.Properties)
 	}
 	back(ms[0], -1, 16)

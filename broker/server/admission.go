@@ -1,0 +1,60 @@
+package server
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// admission knows the consumer groups that may leave something in the store: a
+// position, settings, a topic for retries or dead letters. Clients make groups
+// up by naming them, so without a bound they could fill memory and disk. It is
+// safe for concurrent use.
+type admission struct {
+	mu     sync.RWMutex
+	groups map[string]struct{}
+	looked int64 // when the store was last looked through, by the clock
+}
+
+// admitGroup refuses another group when there are as many as clients may create.
+// It is cheap for a group that was admitted before.
+func (s *Server) admitGroup(group string) error {
+	a := &s.admission
+	a.mu.RLock()
+	_, known := a.groups[group]
+	a.mu.RUnlock()
+	if known {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// What is remembered may be gone, and what was there before the start is not
+	// remembered. Looking takes a moment, so nobody can ask for it all the time.
+	if now := s.clock.now(); a.groups == nil || len(a.groups) >= s.cfg.Limits.Groups && now != a.looked {
+		a.groups, a.looked = s.existing(), now
+	}
+	if _, known := a.groups[group]; known {
+		return nil
+	}
+	if n := len(a.groups); n >= s.cfg.Limits.Groups {
+		return refuse(remoting.ResSystemError, "there are %d consumer groups, as many as clients may create (Limits.Groups)", n)
+	}
+	a.groups[strings.Clone(group)] = struct{}{}
+	return nil
+}
+
+// existing are the groups that have left something in the store, or have a
+// member on a connection.
+func (s *Server) existing() map[string]struct{} {
+	all := map[string]struct{}{}
+	for _, name := range s.groupNames() {
+		all[name] = struct{}{}
+	}
+	for _, t := range s.store.Topics() {
+		if group, owned := ownerOf(t.Name); owned {
+			all[group] = struct{}{}
+		}
+	}
+	return all
+}
