@@ -95,13 +95,13 @@ func (p *producer) end(conn *rpc.Conn, v history.Value, pos int64, tx string, ch
 
 // decide answers the questions of the server, and repeats decisions that may not
 // have arrived, until the connection or the test ends.
-func (p *producer) decide(conn *rpc.Conn, questions <-chan *remoting.Command) {
+func (p *producer) decide(conn *rpc.Conn, life int, questions <-chan *remoting.Command) {
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for {
 		select {
 		case q := <-questions:
-			p.answer(conn, q)
+			p.answer(conn, life, q)
 		case <-again.C:
 			p.repeat(conn)
 		case <-conn.Done():
@@ -112,7 +112,7 @@ func (p *producer) decide(conn *rpc.Conn, questions <-chan *remoting.Command) {
 	}
 }
 
-func (p *producer) answer(conn *rpc.Conn, q *remoting.Command) {
+func (p *producer) answer(conn *rpc.Conn, life int, q *remoting.Command) {
 	x, err := remoting.DecodeCheckTransaction(q.Fields)
 	if err != nil {
 		p.l.bad("a question: %v", err)
@@ -128,6 +128,7 @@ func (p *producer) answer(conn *rpc.Conn, q *remoting.Command) {
 		p.l.bad("the half message of a question: %v", err)
 		return
 	}
+	p.l.asked(v, life)
 	p.end(conn, v, x.CommitLogOffset, x.TransactionID, true)
 }
 

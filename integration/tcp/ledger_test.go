@@ -30,7 +30,7 @@ type ledger struct {
 	life     int
 	wrong    []error
 	halves   map[history.Value]*half
-	decided  map[history.Value]bool
+	decided  map[history.Value]int               // the life in which that was certain
 	last     map[history.Value]*history.Delivery // to the live group
 	again    map[history.Value]*history.Delivery // the last one that was given back
 	lanes    map[string]*positions
@@ -62,7 +62,7 @@ type commit struct {
 
 func newLedger() *ledger {
 	return &ledger{
-		halves: map[history.Value]*half{}, decided: map[history.Value]bool{},
+		halves: map[history.Value]*half{}, decided: map[history.Value]int{},
 		last: map[history.Value]*history.Delivery{}, again: map[history.Value]*history.Delivery{},
 		lanes: map[string]*positions{}, placed: map[string]int64{},
 	}
@@ -116,8 +116,19 @@ func (l *ledger) stored(v history.Value, queue int, offset int64) {
 func (l *ledger) prepared(v history.Value, h half) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.decided[v] {
+	if _, decided := l.decided[v]; !decided {
 		l.halves[v] = &h
+	}
+}
+
+// asked notes that the server asks for a decision. One that was answered is for
+// ever; in the same life the question may have crossed it.
+func (l *ledger) asked(v history.Value, life int) {
+	l.mu.Lock()
+	decided, ok := l.decided[v]
+	l.mu.Unlock()
+	if ok && decided < life {
+		l.bad("half message %v was decided in life %d, and the server asks for it", v, decided)
 	}
 }
 
@@ -127,7 +138,9 @@ func (l *ledger) ended(v history.Value, checked bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.halves, v)
-	l.decided[v] = true
+	if _, decided := l.decided[v]; !decided {
+		l.decided[v] = l.life
+	}
 	if checked {
 		l.checked++
 	}

@@ -61,6 +61,7 @@ func (p *producer) run(work, all context.Context) {
 
 // live uses one connection as long as it is there.
 func (p *producer) live(work context.Context, conn *rpc.Conn, questions <-chan *remoting.Command) {
+	life := p.l.now()
 	beat := remoting.Heartbeat{ClientID: p.name, Producers: []string{p.group()}}
 	if _, err := done(p.calls, conn, &remoting.Command{Code: remoting.ReqHeartbeat, Body: beat.AppendTo(nil)}); err != nil {
 		p.l.complain("heartbeat", err)
@@ -78,7 +79,7 @@ func (p *producer) live(work context.Context, conn *rpc.Conn, questions <-chan *
 			p.next[s.name] = s.next
 		})
 	}
-	wg.Go(func() { p.decide(conn, questions) })
+	wg.Go(func() { p.decide(conn, life, questions) })
 	wg.Wait()
 }
 
