@@ -52,7 +52,18 @@ func NewSender(nameServer, instance, topic string) (*Sender, error) {
 	if err := p.Start(); err != nil {
 		return nil, fmt.Errorf("start producer: %w", err)
 	}
-	return &Sender{p, topic, measure.Body()}, nil
+	s := &Sender{p, topic, measure.Body()}
+	return s, first(s)
+}
+
+// first sends one message before the workers do: many that look for the route
+// of a topic at once can miss it, since the client forgets to make them wait
+// for the one that has asked.
+func first(p measure.Publisher) error {
+	if _, err := p.Publish(0); err != nil {
+		return errors.Join(fmt.Errorf("send the first message: %w", err), p.Close())
+	}
+	return nil
 }
 
 // Publish sends one message.
@@ -90,7 +101,8 @@ func NewTransactions(nameServer, instance, topic string) (*Transactions, error) 
 	if err := p.Start(); err != nil {
 		return nil, fmt.Errorf("start transaction producer: %w", err)
 	}
-	return &Transactions{p, topic, measure.Body()}, nil
+	t := &Transactions{p, topic, measure.Body()}
+	return t, first(t)
 }
 
 // Publish sends one message in a transaction. The client does not wait for the

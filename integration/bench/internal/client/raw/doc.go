@@ -1,7 +1,7 @@
-// Package raw is a client of the remoting protocol written by hand to cost next
-// to nothing, so that what is measured is the server: a frame is built once and
+// Package raw is a client of the remoting protocol written to cost next to
+// nothing, so that what is measured is the server: a frame is built once and
 // sent again with another number, many go out in one write, and of an answer
-// only the code is read. Every answer is waited for and checked.
+// only the code is looked for. Every answer is waited for and checked.
 package raw
 
 import (
@@ -11,20 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"time"
-)
 
-// Request and answer codes of the protocol that are used here.
-const (
-	codePull        = 11
-	codeCreateTopic = 17
-	codeMaxOffset   = 30
-	codeRoute       = 105
-	codeSend        = 310
-
-	codeSuccess  = 0
-	codeNotFound = 19 // a pull found nothing
+	"github.com/sluicemq/sluice/broker/remoting"
 )
 
 const (
@@ -32,16 +21,9 @@ const (
 	// in a run have ten digits, so that they can be overwritten in a frame.
 	firstNumber = 1_000_000_000
 	digits      = 10
-	// connBuffer is the memory for answers: more than a pull of 32 brings.
-	connBuffer = 128 << 10
-	// longestAnswer refuses what is no answer of this protocol.
-	longestAnswer = 16 << 20
 	// patience is how long one answer may take.
 	patience = 30 * time.Second
 )
-
-// field is one of a request header.
-type field struct{ name, value string }
 
 // request is a frame, with the place of its number.
 type request struct {
@@ -49,24 +31,19 @@ type request struct {
 	number int
 }
 
-// newRequest encodes a request. Names and values are plain text without quotes.
-func newRequest(code int, fields []field, body []byte) request {
-	header := fmt.Appendf(nil, `{"code":%d,"extFields":{`, code)
-	for i, f := range fields {
-		if i > 0 {
-			header = append(header, ',')
-		}
-		header = fmt.Appendf(header, `"%s":"%s"`, f.name, f.value)
+// newRequest encodes a request.
+func newRequest(code int, fields remoting.Fields, body []byte) (request, error) {
+	frame, err := remoting.AppendFrame(nil, &remoting.Command{
+		Code: code, Language: remoting.LanguageGo, Version: remoting.Version, Opaque: firstNumber, Fields: fields, Body: body,
+	})
+	if err != nil {
+		return request{}, fmt.Errorf("encode request: %w", err)
 	}
-	header = append(header, `},"flag":0,"language":"GO","opaque":`...)
-	number := 8 + len(header)
-	header = append(strconv.AppendInt(header, firstNumber, 10), `,"serializeTypeCurrentRPC":"JSON","version":435}`...)
-	frame := binary.BigEndian.AppendUint32(nil, uint32(4+len(header)+len(body)))
-	frame = binary.BigEndian.AppendUint32(frame, uint32(len(header)))
-	return request{append(append(frame, header...), body...), number}
+	const name = `"opaque":` // the fields before it have no quotes in their values
+	return request{frame, bytes.Index(frame, []byte(name)) + len(name)}, nil
 }
 
-// setNumber overwrites the number in a frame that begins at frame[0].
+// setNumber overwrites ten digits of a frame.
 func setNumber(frame []byte, at, n int) {
 	for i := at + digits - 1; i >= at; i-- {
 		frame[i] = byte('0' + n%10)
@@ -83,26 +60,11 @@ type answer struct {
 // refused is the error of an answer that is no success.
 func (a answer) refused() error { return fmt.Errorf("refused with code %d: %.300s", a.code, a.header) }
 
-// field reads a text field of the header.
-func (a answer) field(name string) (string, bool) {
-	_, rest, ok := bytes.Cut(a.header, []byte(`"`+name+`":"`))
-	if !ok {
-		return "", false
-	}
-	value, _, ok := bytes.Cut(rest, []byte{'"'})
-	return string(value), ok
-}
-
-// parse reads an answer without its length.
+// parse looks for the code in the content of a frame. Decoding the rest of the
+// header, which nobody asks for, would cost more than everything else here.
 func parse(content []byte) (answer, error) {
-	if len(content) < 4 {
-		return answer{}, fmt.Errorf("an answer has %d bytes", len(content))
-	}
 	head := binary.BigEndian.Uint32(content)
 	size := int(head & 0xffffff)
-	if size > len(content)-4 {
-		return answer{}, fmt.Errorf("an answer of %d bytes has a header of %d", len(content), size)
-	}
 	a := answer{header: content[4 : 4+size], body: content[4+size:]}
 	if head>>24 == 1 { // the binary form begins with the code
 		if size < 2 {
@@ -127,8 +89,7 @@ func parse(content []byte) (answer, error) {
 // conn is one connection; its answers are read in the order they come.
 type conn struct {
 	net.Conn
-	buffer   []byte
-	from, to int // what is buffered
+	frames *remoting.Reader
 }
 
 func dial(addr string) (*conn, error) {
@@ -136,78 +97,49 @@ func dial(addr string) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to server: %w", err)
 	}
-	return &conn{Conn: c, buffer: make([]byte, connBuffer)}, nil
-}
-
-// whole tells the size of the next answer with its length, and whether all of
-// it is buffered.
-func (c *conn) whole() (size int, ok bool) {
-	if c.to-c.from < 4 {
-		return 4, false
-	}
-	size = 4 + int(binary.BigEndian.Uint32(c.buffer[c.from:]))
-	return size, c.to-c.from >= size
+	return &conn{c, remoting.NewReader(c, remoting.Limits{})}, nil
 }
 
 // next waits for an answer.
 func (c *conn) next() (answer, error) {
-	for {
-		size, ok := c.whole()
-		if ok {
-			content := c.buffer[c.from+4 : c.from+size]
-			c.from += size
-			return parse(content)
-		}
-		if size > longestAnswer {
-			return answer{}, fmt.Errorf("an answer of %d bytes", size)
-		}
-		if err := c.read(size); err != nil {
-			return answer{}, err
-		}
-	}
-}
-
-// read reads more of an answer of that size.
-func (c *conn) read(size int) error {
-	if c.from == c.to {
-		c.from, c.to = 0, 0
-	}
-	if c.from+size > len(c.buffer) {
-		memory := c.buffer
-		if size > len(memory) {
-			memory = make([]byte, size+connBuffer)
-		}
-		c.to = copy(memory, c.buffer[c.from:c.to])
-		c.buffer, c.from = memory, 0
-	}
-	n, err := c.Read(c.buffer[c.to:])
-	c.to += n
+	content, err := c.frames.Next()
 	if err != nil {
-		return fmt.Errorf("read answer: %w", err)
+		return answer{}, fmt.Errorf("read answer: %w", err)
 	}
-	return nil
+	return parse(content)
 }
 
 // call sends a request and waits for a success.
-func (c *conn) call(r request) (answer, error) {
+func (c *conn) call(r request) (*remoting.Command, error) {
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	if _, err := c.Write(r.frame); err != nil {
-		return answer{}, fmt.Errorf("send request: %w", err)
+		return nil, fmt.Errorf("send request: %w", err)
 	}
-	a, err := c.next()
-	if err == nil && a.code != codeSuccess {
-		err = a.refused()
+	content, err := c.frames.Next()
+	if err != nil {
+		return nil, fmt.Errorf("read answer: %w", err)
 	}
-	return a, err
+	var a remoting.Command
+	if err := remoting.Decode(content, &a, remoting.Limits{}); err != nil {
+		return nil, fmt.Errorf("read answer: %w", err)
+	}
+	if a.Code != remoting.ResSuccess {
+		return nil, fmt.Errorf("refused with code %d: %s", a.Code, a.Remark)
+	}
+	return &a, c.SetDeadline(time.Time{})
 }
 
 // once is a call on a connection of its own; the answer keeps its memory.
-func once(addr string, r request) (answer, error) {
+func once(addr string, code int, fields remoting.Fields, body []byte) (*remoting.Command, error) {
+	r, err := newRequest(code, fields, body)
+	if err != nil {
+		return nil, err
+	}
 	c, err := dial(addr)
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	defer func() { _ = c.Close() }()
 	return c.call(r)

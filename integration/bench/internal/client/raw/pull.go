@@ -1,11 +1,13 @@
 package raw
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
+
+	"github.com/sluicemq/sluice/broker/remoting"
 
 	"github.com/sluicemq/sluice/integration/bench/internal/measure"
 )
@@ -13,35 +15,23 @@ import (
 // Batch is how many messages a pull asks for.
 const Batch = 32
 
-// offsetAt is what is set anew in the frame of a pull.
-type offsetAt struct {
+// pull is a request whose offset is set anew.
+type pull struct {
 	request
-	place int
+	offset int
 }
 
-// newPull is a request for [Batch] messages that does not wait for more. The
-// offset has ten digits, leading zeros included, and can be overwritten.
-func newPull(topic string, queue int) offsetAt {
-	const mark = "9999999999"
-	r := newRequest(codePull, []field{
-		{"commitOffset", "0"},
-		{"consumerGroup", "raw"},
-		{"expressionType", "TAG"},
-		{"maxMsgNums", strconv.Itoa(Batch)},
-		{"queueId", strconv.Itoa(queue)},
-		{"queueOffset", mark},
-		{"subVersion", "0"},
-		{"subscription", "*"},
-		{"suspendTimeoutMillis", "0"},
-		{"sysFlag", "4"},
-		{"topic", topic},
-	}, nil)
-	for at := range r.frame {
-		if string(r.frame[at:min(at+len(mark), len(r.frame))]) == mark {
-			return offsetAt{r, at}
-		}
-	}
-	return offsetAt{request: r}
+// newPull is a request for [Batch] messages that does not wait for more. Its
+// offset has ten digits, with zeros in front, and can be overwritten.
+func newPull(topic string, queue int) (pull, error) {
+	const mark = 9_999_999_999
+	var fields remoting.Fields
+	remoting.PullMessage{
+		Group: group, Topic: topic, QueueID: int32(queue), QueueOffset: mark, MaxMessages: Batch,
+		SysFlag: remoting.PullSubscription, Subscription: "*", ExpressionType: remoting.ExpressionTag,
+	}.AppendTo(&fields)
+	r, err := newRequest(remoting.ReqPullMessage, fields, nil)
+	return pull{r, bytes.Index(r.frame, fmt.Append(nil, mark))}, err
 }
 
 // Drain pulls all messages of a topic from the beginning, one request at a
@@ -58,27 +48,31 @@ func Drain(broker, topic string) (int, error) {
 		conns[q] = c
 	}
 	_, err := measure.Share(Queues, Queues, func(_, q int) error {
-		n, err := conns[q].drain(newPull(topic, q))
+		n, err := conns[q].drain(topic, q)
 		total.Add(int64(n))
 		return err
 	})
 	return int(total.Load()), errors.Join(err, closeAll(conns))
 }
 
-// drain pulls until there is nothing more.
-func (c *conn) drain(pull offsetAt) (int, error) {
+// drain pulls from one queue until there is nothing more.
+func (c *conn) drain(topic string, queue int) (int, error) {
+	p, err := newPull(topic, queue)
+	if err != nil {
+		return 0, err
+	}
 	for n := 0; ; {
-		setNumber(pull.frame, pull.place, n)
-		if _, err := c.Write(pull.frame); err != nil {
+		setNumber(p.frame, p.offset, n)
+		if _, err := c.Write(p.frame); err != nil {
 			return n, fmt.Errorf("send pull: %w", err)
 		}
 		a, err := c.next()
 		switch {
 		case err != nil:
 			return n, err
-		case a.code == codeNotFound:
+		case a.code == remoting.ResPullNotFound:
 			return n, nil
-		case a.code != codeSuccess:
+		case a.code != remoting.ResSuccess:
 			return n, a.refused()
 		}
 		more, err := count(a.body)

@@ -3,38 +3,44 @@ package raw
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
+
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
 
 	"github.com/sluicemq/sluice/integration/bench/internal/measure"
 )
+
+// group is the name of all groups here.
+const group = "raw"
 
 // Depth is how many requests of a [Window] are in flight on each connection.
 const Depth = 64
 
 // newSend is a request that stores one message without properties, in the
 // short form that clients use.
-func newSend(topic string, queue int) request {
-	return newRequest(codeSend, []field{
-		{"a", "raw"},
-		{"b", topic},
-		{"c", "TBW102"}, // what a topic is made after
-		{"d", strconv.Itoa(Queues)},
-		{"e", strconv.Itoa(queue)},
-		{"f", "0"}, // flags of the system
-		{"g", strconv.FormatInt(time.Now().UnixMilli(), 10)},
-		{"h", "0"}, // flags of the message
-		{"i", ""},  // properties
-		{"j", "0"}, // times it was consumed
-		{"k", "false"},
-		{"l", "16"}, // most times
-		{"m", "false"},
-	}, measure.Body())
+func newSend(topic string, queue int) (request, error) {
+	const most = 16 // attempts, as clients say
+	var fields remoting.Fields
+	remoting.SendMessage{
+		ProducerGroup: group, Topic: topic, DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: Queues,
+		QueueID: int32(queue), BornTimestamp: time.Now().UnixMilli(), MaxReconsumeTimes: most,
+	}.AppendTo(remoting.ReqSendMessageV2, &fields)
+	return newRequest(remoting.ReqSendMessageV2, fields, measure.Body())
 }
 
 // First sends one message on a connection of its own and waits for its answer.
 func First(broker, topic string) error {
-	_, err := once(broker, newSend(topic, 0))
+	r, err := newSend(topic, 0)
+	if err != nil {
+		return err
+	}
+	c, err := dial(broker)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	_, err = c.call(r)
 	return err
 }
 
@@ -54,7 +60,11 @@ func NewWait(broker, topic string, workers int) (*Wait, error) {
 			return nil, errors.Join(err, p.Close())
 		}
 		p.conns = append(p.conns, c)
-		p.requests = append(p.requests, newSend(topic, w%Queues))
+		r, err := newSend(topic, w%Queues)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.requests = append(p.requests, r)
 	}
 	return p, nil
 }
@@ -68,7 +78,7 @@ func (p *Wait) Publish(worker int) (int, error) {
 		return 0, fmt.Errorf("send: %w", err)
 	}
 	a, err := c.next()
-	if err == nil && a.code != codeSuccess {
+	if err == nil && a.code != remoting.ResSuccess {
 		err = a.refused()
 	}
 	return 1, err
@@ -108,12 +118,16 @@ func NewWindow(broker, topic string, workers int) (*Window, error) {
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
-		r := newSend(topic, w%Queues)
+		p.conns = append(p.conns, c)
+		r, err := newSend(topic, w%Queues)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
 		l := lane{size: len(r.frame), number: r.number, last: firstNumber}
 		for range Depth {
 			l.block = append(l.block, r.frame...)
 		}
-		p.conns, p.lanes = append(p.conns, c), append(p.lanes, l)
+		p.lanes = append(p.lanes, l)
 	}
 	return p, nil
 }
@@ -145,12 +159,12 @@ func (p *Window) fill(worker, depth int) error {
 // take reads the answers that are there, at least one.
 func (p *Window) take(worker int) (int, error) {
 	c, n := p.conns[worker], 0
-	for more := true; more; _, more = c.whole() {
+	for more := true; more; more = c.frames.Ready() {
 		a, err := c.next()
 		if err != nil {
 			return n, err
 		}
-		if a.code != codeSuccess {
+		if a.code != remoting.ResSuccess {
 			return n, a.refused()
 		}
 		n++
@@ -164,7 +178,7 @@ func (p *Window) Close() error {
 	var err error
 	for w, c := range p.conns {
 		err = errors.Join(err, c.SetDeadline(time.Now().Add(patience)))
-		for p.lanes[w].open > 0 && err == nil {
+		for w < len(p.lanes) && p.lanes[w].open > 0 && err == nil {
 			_, err = p.take(w)
 		}
 	}

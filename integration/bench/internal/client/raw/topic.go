@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
 const (
@@ -21,18 +24,12 @@ const (
 
 // MakeTopic makes a topic of [Queues] queues at a broker.
 func MakeTopic(broker, topic string) error {
-	n := strconv.Itoa(Queues)
-	_, err := once(broker, newRequest(codeCreateTopic, []field{
-		{"defaultTopic", "TBW102"},
-		{"order", "false"},
-		{"perm", "6"},
-		{"readQueueNums", n},
-		{"topic", topic},
-		{"topicFilterType", "SINGLE_TAG"},
-		{"topicSysFlag", "0"},
-		{"writeQueueNums", n},
-	}, nil))
-	if err != nil {
+	const readAndWrite = 6
+	var fields remoting.Fields
+	remoting.CreateTopic{
+		Topic: topic, DefaultTopic: message.AutoCreateTopic, ReadQueues: Queues, WriteQueues: Queues, Perm: readAndWrite, FilterType: "SINGLE_TAG",
+	}.AppendTo(&fields)
+	if _, err := once(broker, remoting.ReqCreateTopic, fields, nil); err != nil {
 		return fmt.Errorf("make topic %s: %w", topic, err)
 	}
 	return nil
@@ -41,12 +38,12 @@ func MakeTopic(broker, topic string) error {
 // AwaitRoute waits until a name server tells that the topic is at the broker.
 func AwaitRoute(nameServer, topic, broker string) error {
 	for end := time.Now().Add(routeLimit); ; time.Sleep(5 * time.Millisecond) {
-		a, err := once(nameServer, newRequest(codeRoute, []field{{"topic", topic}}, nil))
-		if err == nil && bytes.Contains(a.body, []byte(broker)) {
+		a, err := once(nameServer, remoting.ReqGetRoute, remoting.Fields{{Name: "topic", Value: topic}}, nil)
+		if err == nil && bytes.Contains(a.Body, []byte(broker)) {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("no route of topic %s to %s: %.300s: %w", topic, broker, a.body, err)
+			return errors.Join(fmt.Errorf("there is no route of topic %s to %s", topic, broker), err)
 		}
 	}
 }
@@ -58,10 +55,25 @@ func greet(broker, topic string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.call(newRequest(codeMaxOffset, []field{{"queueId", "0"}, {"topic", topic}}, nil)); err != nil {
+	if _, err := c.end(topic, 0); err != nil {
 		return nil, errors.Join(fmt.Errorf("first request of a connection: %w", err), c.Close())
 	}
-	return c, c.SetDeadline(time.Time{})
+	return c, nil
+}
+
+// end is the offset behind the last message of a queue.
+func (c *conn) end(topic string, queue int32) (int64, error) {
+	var fields remoting.Fields
+	remoting.QueueOffset{Topic: topic, QueueID: queue, Committed: true}.AppendTo(&fields)
+	r, err := newRequest(remoting.ReqGetMaxOffset, fields, nil)
+	if err != nil {
+		return 0, err
+	}
+	a, err := c.call(r)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(a.Fields.Get("offset"), 10, 64)
 }
 
 // Stored is how many messages have a place in the queues of a topic.
@@ -73,12 +85,7 @@ func Stored(broker, topic string) (int64, error) {
 	defer func() { _ = c.Close() }()
 	sum := int64(0)
 	for q := range Queues {
-		a, err := c.call(newRequest(codeMaxOffset, []field{{"queueId", strconv.Itoa(q)}, {"topic", topic}}, nil))
-		if err != nil {
-			return 0, fmt.Errorf("read end of %s/%d: %w", topic, q, err)
-		}
-		text, _ := a.field("offset")
-		n, err := strconv.ParseInt(text, 10, 64)
+		n, err := c.end(topic, int32(q))
 		if err != nil {
 			return 0, fmt.Errorf("read end of %s/%d: %w", topic, q, err)
 		}
