@@ -117,6 +117,7 @@ func (s *serving) run(ctx context.Context) int {
 		return s.failed(errors.Join(err, s.close()))
 	}
 	s.watch(ctx, store, hangup)
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // another one ends the process at once
 	s.log.Info("ending, because of a signal")
 	if err := s.close(); err != nil {
 		s.log.Error("the store has not ended in order", slog.Any("error", err))

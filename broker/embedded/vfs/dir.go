@@ -232,8 +232,16 @@ func (d *dirFS) Lock(name string) (io.Closer, error) {
 	if err := errors.Join(f.Truncate(0), writeFull(f, line)); err != nil {
 		return nil, d.wrap("write lock", name, errors.Join(err, f.Close()))
 	}
-	return f, nil
+	return heldLock{f}, nil
 }
+
+// heldLock is a lock that this process has.
+type heldLock struct{ f *os.File }
+
+// Close gives the lock back by itself before it closes the file: a child that
+// is between fork and exec has the file, too, and would keep a lock that only
+// ends with the last of them.
+func (l heldLock) Close() error { return errors.Join(unlock(l.f), l.f.Close()) }
 
 func writeFull(f *os.File, b []byte) error {
 	_, err := f.WriteAt(b, 0)
