@@ -263,7 +263,7 @@ func TestStoreJoin_BackAndForth(t *testing.T) {
 		}
 		s.Join("g", "a", []string{"t"})
 		time.Sleep(100 * time.Millisecond)
-		s.Leave("g", "a")
+		s.Join("g", "a", nil)
 		start := time.Now()
 		time.Sleep(time.Second)
 		synctest.Wait()
