@@ -202,6 +202,7 @@ func (x ClusterInfo) appendTo(b []byte, bare bool) []byte {
 		w.name(x.Brokers[i].Name)
 		w.open('{')
 		w.broker(&x.Brokers[i], bare)
+		w.bool("enableActingMaster", x.Brokers[i].EnableActingMaster)
 		w.close('}')
 	}
 	w.close('}')

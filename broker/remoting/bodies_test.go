@@ -132,7 +132,7 @@ var examples = []struct {
 		Brokers: []remoting.BrokerData{broker},
 		Queues:  []remoting.QueueData{{Broker: "broker-a", Perm: 6, ReadQueues: 4, WriteQueues: 4}},
 	}},
-	{"cluster info", "cluster info", `{"brokerAddrTable":{"broker-a":{"brokerAddrs":{0:"10.0.0.1:10911"},"brokerName":"broker-a","cluster":"DefaultCluster"}},
+	{"cluster info", "cluster info", `{"brokerAddrTable":{"broker-a":{"brokerAddrs":{0:"10.0.0.1:10911"},"brokerName":"broker-a","cluster":"DefaultCluster","enableActingMaster":false}},
 		"clusterAddrTable":{"DefaultCluster":["broker-a"]}}`, remoting.ClusterInfo{
 		Brokers:  []remoting.BrokerData{{Name: "broker-a", Cluster: "DefaultCluster", Addrs: broker.Addrs[:1]}},
 		Clusters: []remoting.Cluster{{Name: "DefaultCluster", Brokers: []string{"broker-a"}}},

@@ -51,7 +51,7 @@ func handleSendReply(s *Server, c *conn, req, resp *remoting.Command) error {
 	if err := s.pushReply(client.conn, c, &h, req.Body, now); err != nil {
 		return err
 	}
-	return s.finishPut(s.store.Put([]embedded.Put{put}), &sent{topic: h.Topic, bytes: len(req.Body)}, resp)
+	return s.finishPut(s.store.Put([]embedded.Put{put}), &sent{topic: h.Topic, bytes: len(req.Body), id: f.id}, resp)
 }
 
 // pushReply hands a reply to the requester and waits until it has accepted it.

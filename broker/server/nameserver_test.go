@@ -41,7 +41,7 @@ func nameServerSteps() []step {
 		{cmd: request(105, "topic", "Narrow"), answer: routeOf(6, 2, 4, 3)},
 		{cmd: request(105, "topic", "Nowhere"), code: 17, answer: "No topic route info in name server for the topic: Nowhere"},
 		{cmd: request(105), code: 1, answer: "read fields of get route: missing topic"},
-		{cmd: request(106), answer: `{"brokerAddrTable":{"broker-a":{"brokerAddrs":{0:"ADDR"},"brokerName":"broker-a","cluster":"DefaultCluster"}},"clusterAddrTable":{"DefaultCluster":["broker-a"]}}`},
+		{cmd: request(106), answer: `{"brokerAddrTable":{"broker-a":{"brokerAddrs":{0:"ADDR"},"brokerName":"broker-a","cluster":"DefaultCluster","enableActingMaster":false}},"clusterAddrTable":{"DefaultCluster":["broker-a"]}}`},
 		{cmd: request(206), answer: `{"topicList":[` + all + `]}`},
 		{cmd: request(224, "cluster", "DefaultCluster"), answer: `{"topicList":[` + all + `]}`},
 		{cmd: request(224, "cluster", "Another"), answer: `{"topicList":[]}`},
