@@ -20,6 +20,9 @@ const (
 	// calmEvery: so many lives, one is long enough for positions to become durable.
 	calmEvery = 12
 	calm      = durableAfter + 500*time.Millisecond
+	// stalled is how long the end may make no progress: everything that is still
+	// to come is due within two seconds.
+	stalled = 15 * time.Second
 	// ciBudget bounds the kills of each mode; both run side by side.
 	ciBudget = 60 * time.Second
 )
@@ -160,7 +163,8 @@ func (u *run) drain() {
 	u.t.Helper()
 	var pending, again, halves, behind int
 	u.admin(func(ctx context.Context, conn *rpc.Conn) {
-		for {
+		before, since := 0, time.Now()
+		for time.Since(since) < stalled {
 			behind = 0
 			for _, l := range lanes() {
 				at, end, err := standing(ctx, conn, &l)
@@ -172,14 +176,18 @@ func (u *run) drain() {
 				}
 			}
 			pending, again, halves = u.l.open()
-			if pending+again+halves+behind == 0 || !pause(ctx, 50*time.Millisecond) {
+			left := pending + again + halves + behind
+			if left == 0 || !pause(ctx, 50*time.Millisecond) {
 				return
+			}
+			if left != before {
+				before, since = left, time.Now()
 			}
 		}
 	})
 	if pending+again+halves+behind > 0 {
-		u.l.bad("after %v: %d messages and %d redeliveries have not come, %d half messages are not decided, %d lanes are not at their ends",
-			patience, pending, again, halves, behind)
+		u.l.bad("at the end %d messages and %d redeliveries have not come, %d half messages are not decided, %d lanes are not at their ends",
+			pending, again, halves, behind)
 	}
 }
 
