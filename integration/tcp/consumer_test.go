@@ -38,6 +38,7 @@ func (c *consumer) run(all context.Context) {
 		if conn == nil {
 			return
 		}
+		c.l.connected()
 		c.live(all, conn)
 		_ = conn.Close()
 	}

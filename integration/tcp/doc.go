@@ -13,7 +13,7 @@
 //	FRAMES     2000   10000     100000      TestHostile, malformed requests
 //	SLOWLORIS  500    2000      2000        TestHostile, connections that drip
 //
-// Under CI TestKill stops after 60 s even if it has not killed that often, and
+// Under CI TestKill stops after 50 s even if it has not killed that often, and
 // says so. SEED=n repeats the random choices of an earlier run, which every test
 // prints; the moment at which a signal meets a process cannot be repeated. The
 // store of a failed test is kept below testdata/failures.

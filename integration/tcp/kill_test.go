@@ -20,8 +20,11 @@ const (
 	// calmEvery: so many lives, one is long enough for positions to become durable.
 	calmEvery = 12
 	calm      = durableAfter + 500*time.Millisecond
+	// stalled is how long the end may make no progress: everything that is still
+	// to come is due within two seconds.
+	stalled = 15 * time.Second
 	// ciBudget bounds the kills of each mode; both run side by side.
-	ciBudget = 60 * time.Second
+	ciBudget = 50 * time.Second
 )
 
 // TestKill kills a server that is being used again and again. Some of the kills
@@ -52,20 +55,24 @@ type run struct {
 	slowest, starts time.Duration
 }
 
-func killLoop(t *testing.T, sync string) {
-	kills := count(t, "TCPKILLS", 12, 120, 1000)
-	r := seeded(t)
-	u := &run{t: t, l: newLedger(), r: r, at: place{dir: storeDir(t), addr: freeAddr(t, r)}, args: []string{
-		"-sync", sync, "-delay-levels", strings.Trim(fmt.Sprint(delays), "[]"),
-		"-check-after", "150ms", "-check-every", "200ms", "-check-max", "1000",
-	}}
+// newRun makes a run whose clients end with the test at the latest.
+func newRun(t *testing.T, r *rand.Rand, at place, args ...string) *run {
+	u := &run{t: t, l: newLedger(), r: r, at: at, args: append(args,
+		"-delay-levels", strings.Trim(fmt.Sprint(delays), "[]"), "-check-after", "150ms", "-check-every", "200ms", "-check-max", "1000")}
 	u.all, u.leave = context.WithCancel(t.Context())
 	u.work, u.rest = context.WithCancel(u.all)
 	t.Cleanup(func() {
 		u.leave()
 		u.clients.Wait()
 	})
-	s := u.first(time.Millisecond * time.Duration(1+kills/100))
+	return u
+}
+
+func killLoop(t *testing.T, sync string) {
+	kills := count(t, "TCPKILLS", 12, 120, 1000)
+	r := seeded(t)
+	u := newRun(t, r, place{dir: storeDir(t), addr: freeAddr(t, r)}, "-sync", sync)
+	s := u.first(time.Millisecond*time.Duration(1+kills/100), producers)
 	began := time.Now()
 	for u.kills < kills && !(inCI() && !torture() && time.Since(began) > ciBudget) {
 		u.crash(s)
@@ -86,7 +93,7 @@ func killLoop(t *testing.T, sync string) {
 }
 
 // first starts the first life: the topic is made, then everybody comes.
-func (u *run) first(pace time.Duration) *server {
+func (u *run) first(pace time.Duration, producers int) *server {
 	u.t.Helper()
 	s := u.start()
 	s.ready()
@@ -160,7 +167,8 @@ func (u *run) drain() {
 	u.t.Helper()
 	var pending, again, halves, behind int
 	u.admin(func(ctx context.Context, conn *rpc.Conn) {
-		for {
+		before, since := 0, time.Now()
+		for time.Since(since) < stalled {
 			behind = 0
 			for _, l := range lanes() {
 				at, end, err := standing(ctx, conn, &l)
@@ -172,14 +180,18 @@ func (u *run) drain() {
 				}
 			}
 			pending, again, halves = u.l.open()
-			if pending+again+halves+behind == 0 || !pause(ctx, 50*time.Millisecond) {
+			left := pending + again + halves + behind
+			if left == 0 || !pause(ctx, 50*time.Millisecond) {
 				return
+			}
+			if left != before {
+				before, since = left, time.Now()
 			}
 		}
 	})
 	if pending+again+halves+behind > 0 {
-		u.l.bad("after %v: %d messages and %d redeliveries have not come, %d half messages are not decided, %d lanes are not at their ends",
-			patience, pending, again, halves, behind)
+		u.l.bad("at the end %d messages and %d redeliveries have not come, %d half messages are not decided, %d lanes are not at their ends",
+			pending, again, halves, behind)
 	}
 }
 

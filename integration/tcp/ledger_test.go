@@ -38,6 +38,9 @@ type ledger struct {
 	replays  int              // consumers that began where the server said
 	checked  int              // halves that were decided because the server asked
 	opposite int              // decisions that were refused, as they had to be
+	dials    int              // connections of clients that stay
+
+	sends, fresh []time.Duration // how long sends and new clients have waited
 }
 
 // half is a half message whose decision is not certain yet.
@@ -100,6 +103,30 @@ func (l *ledger) fault(killed time.Time) {
 		}
 		p.committed = nil
 	}
+}
+
+// took notes how long something has taken.
+func (l *ledger) took(what *[]time.Duration, began time.Time) {
+	d := time.Since(began)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*what = append(*what, d)
+}
+
+// times answers the times that were noted since the last call.
+func (l *ledger) times() (sends, fresh []time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sends, fresh = l.sends, l.fresh
+	l.sends, l.fresh = nil, nil
+	return sends, fresh
+}
+
+// connected counts a connection of a client that stays.
+func (l *ledger) connected() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dials++
 }
 
 // stored notes where the broker said that a message lies.

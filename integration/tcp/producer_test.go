@@ -54,6 +54,7 @@ func (p *producer) run(work, all context.Context) {
 		if conn == nil {
 			return
 		}
+		p.l.connected()
 		p.live(work, conn, questions)
 		_ = conn.Close()
 	}
@@ -119,7 +120,9 @@ func joined(pairs []string) string {
 func (s *stream) send(code int, h remoting.SendMessage, body []byte) (*remoting.SendResult, error) {
 	req := &remoting.Command{Code: code, Body: body}
 	h.AppendTo(code, &req.Fields)
+	began := time.Now()
 	a, err := done(s.calls, s.conn, req)
+	s.l.took(&s.l.sends, began)
 	if err != nil {
 		s.l.complain("send", err)
 		return nil, err

@@ -170,6 +170,21 @@ func (s *server) memory() (now, most int64) {
 	return now, most
 }
 
+// forgetMemory lets the most of the server's memory begin anew.
+func (s *server) forgetMemory() {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0) // else a later phase is blamed, too
+}
+
+// mkdir makes directories.
+func mkdir(t *testing.T, dirs ...string) {
+	t.Helper()
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // freeAddr is a loopback address that nobody uses, with a port that the kernel
 // gives to nobody who dials: a client must not take the port while the server
 // is down, not even by a connection to itself.
