@@ -31,6 +31,11 @@ integration: ## tests that need real servers or take long: PostgreSQL, crash pro
 	cd integration && $(GO) test -timeout 20m ./...
 	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m ./examples/...
 
+.PHONY: interop
+interop: ## foreign clients against Apache RocketMQ and against this server, compared; needs Java, Maven and Node
+	@cd integration && SLUICE_INTEROP=1 $(GO) test -count=1 -timeout 40m ./interop/...; \
+	status=$$?; cat .cache/interop.txt; exit $$status
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 15s)
 	@for p in $$($(GO) list ./...); do \

@@ -28,6 +28,7 @@ var (
 	longs   = regexp.MustCompile(`\b\d{13}\b`)
 	hours   = regexp.MustCompile(`\b\d+ms\b`)
 	place   = regexp.MustCompile(`^CommitLog Offset: \d+`)
+	loads   = regexp.MustCompile(`([(|])\d+,`)
 	track   = regexp.MustCompile(`consumerGroup=g-[^,]*, trackType=\w+`)
 )
 
@@ -35,6 +36,7 @@ var (
 func (x *cell) printed(text string) string {
 	text = strings.TrimSpace(blanks.ReplaceAllString(x.plain(text), " "))
 	text = hours.ReplaceAllString(longs.ReplaceAllString(numbers.ReplaceAllString(text, "N"), "MS"), "Nms")
+	text = loads.ReplaceAllString(text, "${1}N,")
 	text = place.ReplaceAllString(text, "CommitLog Offset: N")
 	switch properties, isThem := strings.CutPrefix(text, "Properties: {"); {
 	case isThem:
@@ -71,7 +73,7 @@ func (x *cell) admin(command string) (driver.Line, []string) {
 // noteAdmin notes the lines of a command, sorted: some come from hash tables.
 func (x *cell) noteAdmin(command string, keep func(line string) bool) driver.Line {
 	l, lines := x.admin(command)
-	name, _, _ := strings.Cut(command, " ")
+	name := x.plain(command)
 	lines = slices.DeleteFunc(lines, func(s string) bool { return keep != nil && !keep(s) })
 	slices.Sort(lines)
 	for i, s := range lines {
@@ -111,10 +113,11 @@ func adminCommands(x *cell) {
 	x.noteAdmin("topicClusterList -t "+t, nil)
 	x.noteAdmin("topicStatus -t "+t, nil)
 	x.noteAdmin("clusterList", nil)
-	x.noteAdmin("brokerStatus -b "+x.target.Broker(), with("brokerVersion", "msgPutTotalTodayNow", "bootTimestamp"))
+	x.noteAdmin("brokerStatus -b "+x.target.Broker(), with("brokerVersion", "bootTimestamp"))
 	x.noteAdmin("consumerProgress -g "+g, nil)
 	x.noteAdmin("consumerConnection -g "+g, nil)
 	x.noteAdmin("producerConnection -g "+y.group("p")+" -t "+t, nil)
+	// The traces are those of groups that the server says consume the topic.
 	x.noteAdmin("queryMsgById -t "+t+" -i "+physical, nil)
 	x.noteAdmin("queryMsgByKey -t "+t+" -k key3", nil)
 	x.noteAdmin("queryMsgByUniqueKey -t "+t+" -i "+id, nil)

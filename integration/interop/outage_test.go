@@ -29,31 +29,53 @@ func (s *suite) outages(target peer.Target) *outages {
 	for _, c := range outageClients {
 		if s.wants("outage", c) {
 			o.cells[c] = newCell(s.bench, scenario{name: "outage"}, c, target)
+			if c == node {
+				// A process of its own: one that has used many clients may not come
+				// back after an outage, whichever server it was.
+				d, err := s.bench.startNode(target.Name() + "-outage")
+				if err != nil {
+					s.t.Errorf("start another driver of the Node client: %v", err)
+					delete(o.cells, c)
+					continue
+				}
+				s.t.Cleanup(d.Kill)
+				o.cells[c].d = d
+			}
 		}
 	}
 	return o
 }
 
-// each runs a step with all clients at once.
+// each runs a step with all clients at once that got this far.
 func (o *outages) each(step func(*cell)) {
 	var running sync.WaitGroup
 	for _, x := range o.cells {
+		if len(x.problems) > 0 {
+			continue
+		}
 		running.Go(func() { x.run(step) })
 	}
 	running.Wait()
 }
 
-func (o *outages) run() {
+// run reports whether the server is up in the end.
+func (o *outages) run() bool {
 	if len(o.cells) == 0 {
-		return
+		return false
 	}
+	defer func() {
+		for _, x := range o.cells {
+			o.s.keep(x)
+		}
+	}()
 	queues := map[string]int{}
 	for c, x := range o.cells {
 		queues[x.name()], queues["%RETRY%"+x.group()] = 4, 1
 		_ = c
 	}
 	if err := makeTopics(o.target, queues); err != nil {
-		o.s.t.Fatal(err)
+		o.s.t.Error(err)
+		return false
 	}
 	keys := []string{"ak", peer.AdminKey, "sk", peer.AdminSecret}
 	o.each(func(x *cell) {
@@ -68,7 +90,8 @@ func (o *outages) run() {
 	time.Sleep(300 * time.Millisecond)
 	o.target.Kill()
 	if err := o.target.Start(false); err != nil {
-		o.s.t.Fatalf("start %s after it was killed: %v\n%s", o.target.Name(), err, o.target.Said())
+		o.s.t.Errorf("start %s after it was killed: %v\n%s", o.target.Name(), err, o.target.Said())
+		return false
 	}
 	sending.Wait()
 	o.each(func(x *cell) {
@@ -79,7 +102,8 @@ func (o *outages) run() {
 	graceful, took := o.target.Terminate()
 	o.s.t.Logf("%s ended after %v", o.target.Name(), took.Round(time.Millisecond))
 	if err := o.target.Start(true); err != nil {
-		o.s.t.Fatalf("start %s with access control: %v\n%s", o.target.Name(), err, o.target.Said())
+		o.s.t.Errorf("start %s with access control: %v\n%s", o.target.Name(), err, o.target.Said())
+		return false
 	}
 	o.each(func(x *cell) {
 		x.rec.Note("end", "by signal 15 alone", strconv.FormatBool(graceful))
@@ -88,13 +112,12 @@ func (o *outages) run() {
 		x.rec.Note("in the end", "phantoms", fmt.Sprint(x.phantoms()))
 		x.close("c", "p")
 	})
-	for _, x := range o.cells {
-		o.s.keep(x)
-	}
+	return true
 }
 
 // stubborn sends numbered messages and repeats each until it is acknowledged.
 func (x *cell) stubborn(round string, n int) {
+	defer x.timed("sending, " + round)()
 	for i := range n {
 		body := fmt.Sprintf("%s %d", round, i)
 		x.mu.Lock()
@@ -118,6 +141,7 @@ func (x *cell) stubborn(round string, n int) {
 // arrived waits until everything that was acknowledged so far was delivered. A
 // message may come twice: its acknowledgement or its commit may have been lost.
 func (x *cell) arrived(round string) {
+	defer x.timed("waiting, " + round)()
 	x.mu.Lock()
 	want := slices.Sorted(maps.Keys(x.sent))
 	x.mu.Unlock()
@@ -125,6 +149,16 @@ func (x *cell) arrived(round string) {
 	lost := slices.DeleteFunc(want, func(b string) bool { return slices.Contains(bodies(got), b) })
 	x.check(ok, "%s: lost %v", round, lost)
 	x.rec.Note(round, "lost", strconv.Itoa(len(lost)))
+}
+
+// timed logs how long something took, if it took long.
+func (x *cell) timed(what string) func() {
+	began := time.Now()
+	return func() {
+		if took := time.Since(began); took > 5*time.Second {
+			x.bench.t.Logf("%s %s/%s: %s took %v", x.target.Name(), x.scenario, x.client, what, took.Round(time.Millisecond))
+		}
+	}
 }
 
 // phantoms counts deliveries of what nobody sent.

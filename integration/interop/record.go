@@ -99,8 +99,9 @@ type Difference struct {
 	Client, Scenario, Event, Field string
 	// Apache and Ours are what each side shows, as patterns.
 	Apache, Ours string
-	// Reason is why it is meant to be so.
-	Reason string
+	// What and Reason are the row of docs/compatibility.md: what differs, and why
+	// it is meant to. Several rows here may be one there.
+	What, Reason string
 }
 
 // Covers says whether a row is about a deviation.

@@ -191,28 +191,22 @@ func transactions(x *cell) {
 // noteCheck notes the message that a check carries; its place is one among the
 // half messages of everybody.
 func (x *cell) noteCheck(event string, m driver.Line) {
-	x.turns[m.Text("body")] = true
+	b := m.Text("body")
+	before := x.turns[b]
+	x.turns[b] = true
 	x.seen(event, m)
-	delete(x.turns, m.Text("body"))
+	x.turns[b] = before
 }
 
 // transactional opens a transactional producer p and a push consumer c, and waits
 // until the server knows the producer.
 func (x *cell) transactional() *driver.Stream {
-	var more []string
-	if x.client == goClient {
-		// The Go client sends a first heartbeat 30 s after its start, but for its
-		// push consumers at once; so the two share an instance.
-		more = []string{"instance", x.h("shared")}
-	}
+	// The newer clients send a first heartbeat for a producer up to 30 s after its
+	// first message, but for push consumers at once; so the two share an instance.
+	more := []string{"instance", x.h("shared")}
 	x.producer(append([]string{"tx", "1"}, more...)...)
 	s := x.push("c", more...)
-	// A Java producer that does not know a route after its first second is silent for 30 more.
-	for range 2 {
-		if x.eventually("the producer is registered", func() bool { return x.ask(204, "producerGroup", x.group("p")).Code == 0 }) {
-			break
-		}
-	}
+	x.eventually("the producer is registered", func() bool { return x.ask(204, "producerGroup", x.group("p")).Code == 0 })
 	return s
 }
 

@@ -112,4 +112,6 @@ readline.createInterface({ input: process.stdin }).on('line', async text => {
   }
   line(result);
 }).on('close', () => process.exit(0));
-process.on('unhandledRejection', e => line({ event: 'complaint', on: 'node', text: String(e && e.message) }));
+for (const name of [ 'unhandledRejection', 'uncaughtException' ]) {
+  process.on(name, e => line({ event: 'complaint', on: 'node', text: String(e && e.message) }));
+}

@@ -71,7 +71,7 @@ func (s *sluice) Start(guarded bool) error {
 	s.server = c
 	select {
 	case s.address = <-ready:
-		return waitFor("the route", 10*time.Second, c.Ended(), func() error { return routed(s.address, s.address) })
+		return nil // ready means ready: clients are not made to wait for a route
 	case <-c.Ended():
 		return fmt.Errorf("start sluice serve: it ended: %s", c.Tail())
 	case <-time.After(20 * time.Second):

@@ -45,6 +45,9 @@ final class Producers {
             p.setNamespace(c.text("namespace"));
         }
         p.setMqClientApiTimeout(30_000);
+        if (c.has("instance")) {
+            p.setInstanceName(c.text("instance"));
+        }
         p.setSendMsgTimeout(c.number("timeout", 10_000));
         p.setRetryTimesWhenSendFailed(c.number("retry", 2));
         p.setCompressMsgBodyOverHowmuch(c.number("over", 4096));
