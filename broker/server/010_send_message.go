@@ -126,9 +126,10 @@ func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, r
 		}
 		w.half, w.queue = true, int32(p.Queue)
 	}
-	if err := s.properties(&p, h.Properties, &f); err != nil {
+	if err := s.properties(&p, c.scratch[:0], h.Properties, &f); err != nil {
 		return err
 	}
+	c.scratch = p.Properties[:0]
 	w.id = f.id
 	return c.await(s.store.Put([]embedded.Put{p}), req, resp, w)
 }
@@ -184,8 +185,9 @@ func (s *Server) identify(p *embedded.Put, f *facts) {
 }
 
 // properties puts together what is stored: what the client sent, what the
-// broker says of itself, and where a message goes that waits elsewhere.
-func (s *Server) properties(p *embedded.Put, given string, f *facts) error {
+// broker says of itself, and where a message goes that waits elsewhere. They
+// are put into the memory of into, which may be nil.
+func (s *Server) properties(p *embedded.Put, into []byte, given string, f *facts) error {
 	if f.level > 0 || f.timer {
 		if n, _ := s.store.Waiting(); n >= s.cfg.Limits.Delayed {
 			return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d messages are not due yet, as many as may be (Limits.Delayed)", n)
@@ -198,7 +200,7 @@ func (s *Server) properties(p *embedded.Put, given string, f *facts) error {
 			return illegal("timer message illegal, the delay time should not be bigger than the max delay %dms; or if set del msg, the delay time should be bigger than the current time", timerMost)
 		}
 	}
-	p.Properties = s.given(given, f)
+	p.Properties = s.given(into, given, f)
 	s.identify(p, f)
 	if f.half || f.level > 0 || f.timer {
 		p.Extra = message.AppendProperty(p.Extra, message.RealTopic, p.Topic)
@@ -207,12 +209,8 @@ func (s *Server) properties(p *embedded.Put, given string, f *facts) error {
 			p.Queue = 0
 		}
 	}
-	if len(p.Extra) == 0 {
-		p.Extra = s.marks
-	} else {
-		p.Extra = append(p.Extra, s.marks...)
-	}
-	if n := len(p.Properties) + len(p.Extra); n > message.MaxProperties {
+	p.Properties, p.Extra = append(append(p.Properties, p.Extra...), s.marks...), nil
+	if n := len(p.Properties); n > message.MaxProperties {
 		return illegal("the properties have %d bytes with those of the broker, at most %d are allowed", n, message.MaxProperties)
 	}
 	if n, most := len(p.Body), s.store.MaxBody(); n > most {

@@ -42,7 +42,7 @@ func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req,
 		if t.FilterType == multiTag {
 			p.SysFlag |= message.SysMultiTags
 		}
-		if err := s.properties(p, e.Properties, &f); err != nil {
+		if err := s.properties(p, nil, e.Properties, &f); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ func handleSendReply(s *Server, c *conn, req, resp *remoting.Command) error {
 		Topic: h.Topic, Queue: 0, Flag: h.Flag, SysFlag: h.SysFlag, BornMs: h.BornTimestamp, BornHost: c.born, Body: req.Body,
 	}
 	f.level, f.timer, f.half = 0, false, false
-	if err := s.properties(&put, h.Properties, &f); err != nil {
+	if err := s.properties(&put, nil, h.Properties, &f); err != nil {
 		return err
 	}
 	if err := s.pushReply(client.conn, c, &h, req.Body, now); err != nil {

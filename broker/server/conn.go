@@ -42,6 +42,7 @@ type conn struct {
 	who          *account // of the request that is being served; of the reading goroutine
 	later        atomic.Int64
 	durables     durables
+	scratch      []byte // properties of the message at hand; of the reading goroutine
 	held         atomic.Int64
 
 	callsMu sync.Mutex

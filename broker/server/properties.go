@@ -121,15 +121,16 @@ func (s *Server) levelMs(level int) int64 {
 	return s.cfg.DelayLevels[level-1].Milliseconds()
 }
 
-// given is what is stored of the properties that a client has sent. A delay
+// given appends to into what is stored of the properties that a client has sent.
+// A delay
 // stays in sight of who consumes, as with RocketMQ, but for what does not count:
 // the due time beside a level, and everything on a dead letter.
-func (s *Server) given(properties string, f *facts) []byte {
+func (s *Server) given(into []byte, properties string, f *facts) []byte {
 	level := s.level(f.level)
 	capped := level < f.level
 	waits := f.half || level > 0 || f.timer
 	if !f.popped && !capped && !(f.placed && waits) && !(f.timed && level > 0) && !f.dead {
-		b := append(make([]byte, 0, len(properties)+1), properties...)
+		b := append(into, properties...)
 		if f.open {
 			b = append(b, '\x02')
 		}
