@@ -117,7 +117,10 @@ func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, r
 	if group, ok := strings.CutPrefix(h.Topic, driver.RetryTopic("")); ok {
 		s.sendAgain(&p, h, &f, group)
 	}
-	if f.half = f.half && !(h.ReconsumeTimes > 0 && f.level > 0); f.half {
+	if h.ReconsumeTimes > 0 && f.level > 0 {
+		f.half = false // the redelivery of what was a half message once
+	}
+	if f.half {
 		if err := s.half(&p, &f); err != nil {
 			return err
 		}

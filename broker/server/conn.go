@@ -38,7 +38,7 @@ type conn struct {
 	draining atomic.Bool // no further requests are read
 	// unregistered: the registry takes no more of it. It is the registry's.
 	unregistered bool
-	enrolled     int // groups it is in; the registry's, too
+	enrolled     int      // groups it is in; the registry's, too
 	who          *account // of the request that is being served; of the reading goroutine
 	later        atomic.Int64
 	durables     durables

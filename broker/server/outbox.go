@@ -99,9 +99,6 @@ func (o *outbox) put(cmd *remoting.Command) (idle bool, err error) {
 // waiting is how many bytes wait to be sent.
 func (o *outbox) waiting() int64 { return o.size.Load() }
 
-// full: the peer has not taken so much that its requests are left unread.
-func (o *outbox) full() bool { return o.waiting() >= o.budget }
-
 // wake lets the writing goroutine send what is there.
 func (o *outbox) wake() {
 	select {
@@ -160,7 +157,7 @@ func (o *outbox) write(batch [][]byte) error {
 	defer o.since.Store(0)
 	for len(batch) > 0 {
 		o.since.Store(o.clock.now())
-		n := 0
+		var n int
 		var err error
 		if len(batch) == 1 {
 			n, err = o.to.Write(batch[0][:min(len(batch[0]), piece)])

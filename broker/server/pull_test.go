@@ -74,8 +74,10 @@ func TestPull_Refused(t *testing.T) {
 		"queue":          {with(func(x *remoting.PullMessage) { x.QueueID = 1 }), remoting.ResInvalidParameter},
 		"negative queue": {with(func(x *remoting.PullMessage) { x.QueueID = -1 }), remoting.ResInvalidParameter},
 		"group":          {with(func(x *remoting.PullMessage) { x.Group = "a/b" }), remoting.ResInvalidParameter},
-		"expression": {with(func(x *remoting.PullMessage) { x.ExpressionType, x.Subscription = "SQL92", "a LIKE" }),
-			remoting.ResSubscriptionParseFailed},
+		"expression": {
+			with(func(x *remoting.PullMessage) { x.ExpressionType, x.Subscription = "SQL92", "a LIKE" }),
+			remoting.ResSubscriptionParseFailed,
+		},
 		"not registered": {with(func(x *remoting.PullMessage) { x.SysFlag = 0 }), remoting.ResSubscriptionNotExist},
 	} {
 		if a := p.ask(c.cmd); a.Code != c.code {

@@ -21,8 +21,8 @@ type statistics struct {
 
 	mu     sync.Mutex // held to insert, to forget, and for everything about axes
 	groups int        // on topics, in all
-	axes [axisCount]axis
-	days mornings
+	axes   [axisCount]axis
+	days   mornings
 }
 
 // topicTally counts one topic.
