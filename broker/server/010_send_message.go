@@ -117,8 +117,8 @@ func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, r
 	if group, ok := strings.CutPrefix(h.Topic, driver.RetryTopic("")); ok {
 		s.sendAgain(&p, h, &f, group)
 	}
-	if again := h.ReconsumeTimes > 0 && f.level > 0; f.half && again {
-		f.half = false
+	if h.ReconsumeTimes > 0 && f.level > 0 {
+		f.half = false // the redelivery of what was a half message once
 	}
 	if f.half {
 		if err := s.half(&p, &f); err != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -147,7 +148,7 @@ func (s *Server) wanted(h *remoting.PullMessage, g *groupConfig) (*subscription,
 
 // forbidden refuses a pull; who says who forbids it, see [remoting.PullResult].
 func forbidden(who int32, format string, args ...any) error {
-	r := refuse(remoting.ResNoPermission, format, args...).(*refusal)
+	r := &refusal{code: remoting.ResNoPermission, remark: fmt.Sprintf(format, args...)}
 	r.fields.AddInt("forbiddenType", int64(who))
 	return r
 }

@@ -279,6 +279,10 @@ func TestGroupAdmin_Forbidden(t *testing.T) {
 	if b.groups.find("G").reads("T") || !b.groups.find("G").reads("U") {
 		t.Errorf("got %+v", b.groups.find("G"))
 	}
+	a := p.wantCode(remoting.ResNoPermission, pullCommand(pulling("G", "T", 0, 0)))
+	if a.Fields.Get("forbiddenType") != "5" {
+		t.Errorf("a pull that is forbidden is answered with %v", a.Fields)
+	}
 	// Other settings do not touch it.
 	p.wantCode(remoting.ResSuccess, withBody(remoting.ReqCreateGroup, `{"groupName":"G"}`))
 	p.wantBody(no, ask)

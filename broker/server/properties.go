@@ -129,7 +129,8 @@ func (s *Server) given(into []byte, properties string, f *facts) []byte {
 	level := s.level(f.level)
 	capped := level < f.level
 	waits := f.half || level > 0 || f.timer
-	if !f.popped && !capped && !(f.placed && waits) && !(f.timed && level > 0) && !f.dead {
+	changes := f.popped || capped || f.dead || f.placed && waits || f.timed && level > 0
+	if !changes {
 		b := append(into, properties...)
 		if f.open {
 			b = append(b, '\x02')

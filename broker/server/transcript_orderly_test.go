@@ -63,6 +63,7 @@ func TestTranscript_OrderlyConsumer(t *testing.T) {
 		// Whoever renews keeps its queues, the other one loses them.
 		for range 4 {
 			time.Sleep(20 * time.Second)
+			o.locks(others, []int{0}) // until a minute has passed since the last time
 			k.locks(mine, []int{0, 1}, 0, 1)
 			k.beat(k.beating(mine, "OG", passive, "CLUSTERING", fromLast, subs...))
 			o.beat(o.beating(others, "OG", passive, "CLUSTERING", fromLast, subs...))

@@ -177,9 +177,9 @@ func TestTranscript_TransactionalProducer(t *testing.T) {
 		time.Sleep(10 * time.Minute) // nobody is there: no question counts
 		peer := s.talk(t, other, "10.0.0.10:50000")
 		peer.beat(`{"clientID":"10.0.0.10@2","producerDataSet":[{"groupName":"PG"}],"consumerDataSet":[]}`)
-		x := peer.questioned(2*time.Second, at, "U-OPEN", 3, "1")
+		peer.questioned(2*time.Second, at, "U-OPEN", 3, "1")
 		peer.unknown(at, "PG", "U-OPEN") // it does not know yet
-		x = peer.questioned(31*time.Second, at, "U-OPEN", 3, "2")
+		x := peer.questioned(31*time.Second, at, "U-OPEN", 3, "2")
 		peer.ends(at, "PG", "U-OPEN", "8", "true", 0)
 		peer.silence("behind the decision")
 		time.Sleep(100 * time.Second)

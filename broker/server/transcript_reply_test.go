@@ -56,11 +56,11 @@ func TestTranscript_RequestReply(t *testing.T) {
 // replies sends a reply.
 func (k *talker) replies(topic, properties string) int32 {
 	k.t.Helper()
-	code, ext := k.sending("CLIENT_INNER_PRODUCER", topic, 0, properties)
-	if code = 325; k.d.long {
-		code = 324
+	_, ext := k.sending("CLIENT_INNER_PRODUCER", topic, 0, properties)
+	if k.d.long {
+		return k.say(324, "answer", ext...)
 	}
-	return k.say(code, "answer", ext...)
+	return k.say(325, "answer", ext...)
 }
 
 // pushed checks the fields of a reply that is pushed to who has asked.
