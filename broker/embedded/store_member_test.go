@@ -430,7 +430,8 @@ func TestStore_Races(t *testing.T) {
 			s.Members("g")
 		})
 		loop(func(n int) {
-			p := s.Put([]embedded.Put{{Topic: fmt.Sprint("t", n%2), Queue: -1}, half("t0", "p", fmt.Sprint("tx", n)), {Topic: "%RETRY%g", Group: "g", RetryOf: "t1"}})
+			again := embedded.Put{Topic: "%RETRY%g", Group: "g", RetryOf: "t1"}
+			p := s.Put([]embedded.Put{{Topic: fmt.Sprint("t", n%2), Queue: -1}, half("t0", "p", fmt.Sprint("tx", n)), again})
 			if rs, err := p.Wait(ctx); err == nil && rs[1].Err == nil {
 				s.Resolve(embedded.HalfID{Group: "p", Tx: fmt.Sprint("tx", n), Pos: rs[1].Pos}, driver.Commit).Wait(ctx)
 			}

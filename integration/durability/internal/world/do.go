@@ -50,14 +50,8 @@ func (w *World) Do(o Op) {
 		w.resolve(o.X, driver.Commit)
 	case Rollback:
 		w.resolve(o.X, driver.Rollback)
-	case Ack:
-		w.consume(t, o, driver.Ack)
-	case Retry:
-		w.consume(t, o, driver.Retry)
-	case Dead:
-		w.consume(t, o, driver.DeadLetter)
-	case Return:
-		w.consume(t, o, driver.Return)
+	case Ack, Retry, Dead, Return:
+		w.consume(t, o, map[Kind]driver.Outcome{Ack: driver.Ack, Retry: driver.Retry, Dead: driver.DeadLetter, Return: driver.Return}[o.Kind])
 	case Leave:
 		w.leave(t)
 	case Create:
