@@ -82,7 +82,7 @@ type pull struct {
 // prepare checks a pull against topic, group and subscription.
 func (p *pull) prepare(s *Server, h *remoting.PullMessage) error {
 	g := s.groups.find(h.Group)
-	if !g.Consume || !g.reads(h.Topic) {
+	if !g.Consume {
 		return forbidden(2, "subscription group no permission, %s", h.Group)
 	}
 	t, ok := s.topics.find(h.Topic)
