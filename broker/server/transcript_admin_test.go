@@ -110,6 +110,7 @@ func (k *talker) consumption(c *talker) {
 	c.answer(c.oneWay(15, "", "consumerGroup", "CG", "topic", "TopicTest", "queueId", "0", "commitOffset", "3"))
 	c.exactly("", []string{"offset", "0"}, 14, "", "consumerGroup", "CG", "topic", "TopicTest", "queueId", "0")
 	c.position(c.call(21, 11, "", c.pulling("CG", "TopicTest", 0, 2, 2)...), 21, "0", "0", "3")
+	c.exactly("", []string{"offset", "0"}, 14, "", "consumerGroup", "CG", "topic", "TopicTest", "queueId", "0") // the commit meanwhile was none
 	c.position(c.call(0, 11, "", c.pulling("CG", "TopicTest", 0, 0, 2)...), 0, "3", "0", "3")
 	c.answer(c.oneWay(15, "", "consumerGroup", "CG", "topic", "TopicTest", "queueId", "0", "commitOffset", "3"))
 	c.exactly("", []string{"offset", "3"}, 14, "", "consumerGroup", "CG", "topic", "TopicTest", "queueId", "0")
