@@ -42,6 +42,19 @@ fuzz: ## every fuzz target for FUZZTIME (default 15s)
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 
+# There are 15 targets where bytes of strangers come in. With 15 s each, two at a
+# time and one worker each, that is two minutes for two cores, and one more for
+# starting them. The other ten read what the store or its user has written.
+FUZZ_CI := ./broker/remoting/... ./broker/server
+
+.PHONY: fuzz-ci
+fuzz-ci: ## the fuzz targets of what the network sends, two at a time for FUZZTIME each
+	@targets=$$(for p in $$($(GO) list $(FUZZ_CI)); do \
+	    found=$$($(GO) test -list '^Fuzz' $$p) || exit 1; \
+	    echo "$$found" | sed -n "s|^\(Fuzz.*\)|$$p \1|p"; done) && test -n "$$targets" && \
+	echo "$$targets" | xargs -P 2 -L 1 sh -c 'echo "$$0 $$1"; \
+	    exec $(GO) test -run "^$$" -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -parallel 1 "$$0"'
+
 .PHONY: bench
 bench: ## the benchmarks, five rounds, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem -count 5 ./broker/embedded ./listener
@@ -52,7 +65,7 @@ mutants: ## break the store in known ways, one after the other: the tests must n
 
 .PHONY: torture
 torture: ## the proofs of the store with the figures of a release, hours; with root the power cuts too
-	cd integration && TORTURE=1 $(GO) test -count=1 -p 1 -timeout 6h ./processes ./durability ./spin
+	cd integration && TORTURE=1 $(GO) test -count=1 -p 1 -timeout 6h ./processes ./durability ./spin ./tcp
 
 .PHONY: bench-store
 bench-store: ## the store beside its peers and limits, a quarter of an hour; BENCH takes flags, such as -rows 1,4

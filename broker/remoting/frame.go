@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // Limits of what is read. A zero means the default.
@@ -90,12 +91,13 @@ func headerSize(mark uint32, total int, l Limits) (int, error) {
 const (
 	readLeast = 4 << 10  // first buffer; an idle connection costs no more
 	readMore  = 64 << 10 // largest buffer for the sake of fewer reads
-	readKeep  = 1 << 20  // a larger buffer is given back with its frame
+	readKeep  = 1 << 20  // largest buffer that is used again, by whoever needs one
 	emptyRead = 100      // reads of nothing in a row that end in io.ErrNoProgress, as in bufio
 )
 
 // Reader cuts a stream into frames. Memory grows with what has arrived, not
-// with what a length promises: at most twice as much, plus 4 KiB.
+// with what a length promises: at most twice as much, plus 4 KiB. A reader that
+// waits for a frame keeps 64 KiB at the most.
 type Reader struct {
 	r     io.Reader
 	l     Limits
@@ -143,6 +145,17 @@ func (r *Reader) Ready() bool {
 // Buffered is how many bytes of further frames have arrived. A stream may ask
 // for it while it is being read: with 0 the reader waits for a new frame.
 func (r *Reader) Buffered() int { return r.end - r.start }
+
+// Size is the size of the frame that Next waits for in bytes, its length
+// included; 0 while that is not known. A stream may ask for it while it is being
+// read.
+func (r *Reader) Size() int {
+	n, err := r.size()
+	if err != nil {
+		return 0
+	}
+	return n
+}
 
 // size answers the size of the next frame, length included, 0 if not enough of
 // it has arrived. A bad length is found with the first four bytes.
@@ -195,12 +208,12 @@ func (r *Reader) makeRoom(size int) {
 	switch {
 	case len(r.buf) == 0:
 		r.move(readLeast)
-	case len(r.buf) > readKeep && held < readMore && size <= readKeep:
+	case len(r.buf) > readMore && held < readMore && size <= readMore:
 		r.move(readMore)
 	case full && len(r.buf) < readMore: // more comes at once than a buffer holds
 		r.move(2 * len(r.buf))
 	case full && r.start == 0: // then size > len(r.buf)
-		r.move(min(2*len(r.buf), size))
+		r.move(grown(len(r.buf), size))
 	case full, held == 0, r.start+size > len(r.buf):
 		copy(r.buf, r.buf[r.start:r.end])
 		r.start, r.end = 0, held
@@ -209,7 +222,47 @@ func (r *Reader) makeRoom(size int) {
 
 func (r *Reader) move(room int) {
 	held := r.end - r.start
-	b := make([]byte, room)
+	b := takeBuffer(room)
 	copy(b, r.buf[r.start:r.end])
+	giveBuffer(r.buf)
 	r.buf, r.start, r.end = b, 0, held
+}
+
+// grown is the size of the buffer behind a full one: twice as large, or as large
+// as the frame if no other one could use it.
+func grown(full, size int) int {
+	if 2*full <= readKeep {
+		return 2 * full
+	}
+	return min(2*full, size)
+}
+
+// buffers are those between readMore and readKeep that no reader needs now, of
+// twice the size each. They are not each reader's own, because most wait.
+var buffers [4]sync.Pool //nolint:gochecknoglobals // a pool has no state
+
+// bufferKind is the pool for buffers of a size; -1 for none.
+func bufferKind(size int) int {
+	for i := range buffers {
+		if size == readMore<<(i+1) {
+			return i
+		}
+	}
+	return -1
+}
+
+func takeBuffer(size int) []byte {
+	if i := bufferKind(size); i >= 0 {
+		if b, ok := buffers[i].Get().(*[]byte); ok {
+			return *b
+		}
+	}
+	return make([]byte, size)
+}
+
+// giveBuffer takes a buffer that nobody refers to.
+func giveBuffer(b []byte) {
+	if i := bufferKind(len(b)); i >= 0 {
+		buffers[i].Put(&b)
+	}
 }

@@ -23,6 +23,11 @@ func handlePull(s *Server, c *conn, req, resp *remoting.Command) error {
 	if err != nil {
 		return err
 	}
+	// What is read has to find room in memory, and can wait for it here.
+	room := int64(max(pullBytes, s.store.MaxBody()))
+	if s.unsent.enter(room, c.done, s.closing) {
+		defer s.unsent.add(-room)
+	}
 	p := &pull{c: c, opaque: req.Opaque, flag: resp.Flag}
 	if err := p.prepare(s, &h); err != nil {
 		return err

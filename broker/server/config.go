@@ -107,6 +107,14 @@ type Limits struct {
 	// Outbox is how many bytes may wait to be sent to a peer before its
 	// requests are no longer read. Defaults to 8 MiB.
 	Outbox int
+	// Outboxes is the same for all peers together: beyond, pulls wait, and who
+	// has taken nothing for 2 s is disconnected. Defaults to 48 MiB.
+	Outboxes int
+	// Arriving is how many bytes requests of more than 32 KiB may take while
+	// they arrive, over all connections; the others wait their turn. A request
+	// that has its turn for 5 s while others wait is cut off. At least Frame;
+	// defaults to 32 MiB.
+	Arriving int
 	// InFlight is the number of unanswered requests of a connection at which
 	// no further ones are read; held pulls do not count. Defaults to 1024.
 	InFlight int
@@ -175,6 +183,8 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.PerAddress, 512)
 	fill(&l.Frame, maxFrame)
 	fill(&l.Outbox, 8<<20)
+	fill(&l.Outboxes, 48<<20)
+	fill(&l.Arriving, 32<<20)
 	fill(&l.InFlight, 1024)
 	fill(&l.HeldPulls, 1024)
 	fill(&l.Apart, 128)
@@ -249,6 +259,8 @@ func (l Limits) validate() error {
 		{"PerAddress", l.PerAddress, 1, 1 << 20},
 		{"Frame", l.Frame, leastFrame, maxFrame},
 		{"Outbox", l.Outbox, 1 << 10, 1 << 30},
+		{"Outboxes", l.Outboxes, 1 << 10, 1 << 34},
+		{"Arriving", l.Arriving, l.Frame, 1 << 34},
 		{"InFlight", l.InFlight, 1, 1 << 20},
 		{"HeldPulls", l.HeldPulls, 1, 1 << 20},
 		{"Apart", l.Apart, 1, 1 << 16},

@@ -64,11 +64,11 @@ func newConn(s *Server, raw net.Conn) *conn {
 		c.addr = ap.Addr().Unmap()
 		c.born = netip.AddrPortFrom(c.addr, ap.Port())
 	}
-	c.src = &source{from: raw, clock: s.clock}
+	c.src = &source{from: raw, clock: s.clock, places: &s.arrivals, done: c.done, closing: s.closing}
 	c.src.last.Store(c.opened)
 	c.frames = remoting.NewReader(c.src, s.frameLimits())
 	c.src.frames = c.frames
-	c.out = newOutbox(s.cfg.Limits.Outbox, s.clock)
+	c.out = newOutbox(s.cfg.Limits.Outbox, &s.unsent, s.clock)
 	return c
 }
 
@@ -85,6 +85,7 @@ func (c *conn) run() {
 		_ = c.nc.Close() // with TLS it says goodbye, now that everything was sent
 	}
 	c.end(err)
+	c.src.leave()
 	c.srv.drop(c)
 }
 
@@ -150,6 +151,9 @@ func (c *conn) read() error {
 		if c.draining.Load() {
 			return errShutdown
 		}
+		if err := c.cause(); err != nil { // what it has sent before needs no answer
+			return err
+		}
 		frame, err := c.frames.Next()
 		if err != nil {
 			return err
@@ -181,10 +185,12 @@ func (c *conn) flush() error {
 }
 
 // wait keeps the next request unread while the peer takes too little of what
-// is sent to it, or too many of its requests are unanswered.
+// is sent to it, or too many of its requests are unanswered. While all peers
+// together take too little, a write's worth is much.
 func (c *conn) wait() error {
 	return c.until(func() bool {
-		return c.out.waiting() < c.out.budget && c.later.Load() < int64(c.srv.cfg.Limits.InFlight)
+		waiting := c.out.waiting()
+		return waiting < c.out.budget && c.later.Load() < int64(c.srv.cfg.Limits.InFlight) && (waiting <= piece || !c.srv.unsent.exceeded())
 	})
 }
 
@@ -259,8 +265,12 @@ func (c *conn) stopReading(now func() error) {
 	}
 }
 
-// late is why the connection has to end now, nil if it has not.
-func (c *conn) late(now int64, l *Limits) error {
+// crowd says for what others wait: to send large requests, and to be answered.
+type crowd struct{ in, out bool }
+
+// late is why the connection has to end now, nil if it has not. Who keeps others
+// waiting is late sooner.
+func (c *conn) late(now int64, l *Limits, others crowd) error {
 	heard := c.src.last.Load()
 	frame, since := c.src.frame.Load(), c.out.since.Load()
 	switch {
@@ -268,6 +278,10 @@ func (c *conn) late(now int64, l *Limits) error {
 		return errFirstFrame
 	case frame != 0 && now-frame > int64(l.RestOfFrame):
 		return errRestOfFrame
+	case others.in && frame != 0 && now-frame > int64(crowdedRest) && c.src.place.Load() > 0:
+		return errCrowded
+	case others.out && since != 0 && now-since > int64(crowdedWrite) && c.out.waiting() > piece:
+		return errHoards
 	case since != 0 && now-since > int64(l.Stalled):
 		return errStalled
 	case now-max(heard, c.out.last.Load()) > int64(l.Idle):
@@ -375,6 +389,7 @@ func (c *conn) finish(resp *remoting.Command, err error) {
 	}
 	settle(resp, err)
 	c.answer(resp)
+	resp.Body = nil // a connection that says nothing more must not keep it
 }
 
 // settle puts a handler's error into its answer.

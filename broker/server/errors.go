@@ -37,6 +37,8 @@ var (
 	errStalled      = errors.New("the peer takes nothing of what is sent to it")
 	errOverflow     = errors.New("more waits to be sent to the peer than it may have waiting")
 	errPlain        = errors.New("the connection is plain, TLS is required")
+	errCrowded      = errors.New("others needed the place of a large request that did not come in time")
+	errHoards       = errors.New("the peer takes nothing of a lot, and all peers together take too little")
 	errEvicted      = errors.New("newer connections needed the place of one that had not sent an acceptable request")
 	errTooMany      = errors.New("there are as many connections as are allowed")
 	errTooManyHere  = errors.New("there are as many connections from this address as are allowed")

@@ -138,6 +138,10 @@ func (h *held) look(w *waiters, ready func(p *pull, resp *remoting.Command) bool
 			p.c.later.Add(-1) // nobody is there to be answered
 			continue
 		}
+		if p.c.out.waiting() > piece && h.s.unsent.exceeded() && !h.s.isClosing() {
+			kept = append(kept, p) // a tick looks again
+			continue
+		}
 		resp := remoting.Command{
 			Language: remoting.LanguageGo, Version: remoting.Version, Opaque: p.opaque, Flag: p.flag,
 		}

@@ -12,6 +12,9 @@ const (
 	// handOver is the size from which a body is sent from where it lies. Below,
 	// copying it is cheaper than one more piece of a vectored write.
 	handOver = 4 << 10
+	// crowdedWrite is how long a peer may take nothing of a lot while all peers
+	// together take too little.
+	crowdedWrite = 2 * tick
 	// piece is how much one write takes at most: progress is seen by pieces.
 	piece = 256 << 10
 	// spareMost is the largest buffer that is kept for the next answers.
@@ -46,21 +49,30 @@ type outbox struct {
 	since atomic.Int64
 	// last is when something was taken by the peer.
 	last atomic.Int64
-	// size is how many bytes are not yet written. It changes under mu.
+	// size is how many bytes are not yet written, all the same of all peers
+	// together. size changes under mu, and all with it; see grow.
 	size atomic.Int64
+	all  *quota
 
 	mu     sync.Mutex
 	arena  []byte   // frames, from start on not yet in chunks
 	start  int      // in arena
 	chunks [][]byte // what to write before arena[start:]
 	busy   bool     // somebody writes
+	taken  int64    // bytes of the batch that is being written
 	err    error    // why nothing is sent any more
 	spare  []byte   // the next arena
 	free   [][]byte // the next chunks
 }
 
-func newOutbox(budget int, clock *clock) *outbox {
-	return &outbox{budget: int64(budget), clock: clock, wakeup: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+func newOutbox(budget int, all *quota, clock *clock) *outbox {
+	return &outbox{budget: int64(budget), all: all, clock: clock, wakeup: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// grow changes how many bytes are not yet written. The caller holds mu.
+func (o *outbox) grow(n int64) {
+	o.size.Add(n)
+	o.all.add(n)
 }
 
 // put appends a frame. It answers whether the writing goroutine is needed, if
@@ -82,7 +94,7 @@ func (o *outbox) put(cmd *remoting.Command) (idle bool, err error) {
 			return false, err
 		}
 		o.arena = arena
-		o.size.Add(int64(len(arena) - before))
+		o.grow(int64(len(arena) - before))
 		return !o.busy, nil
 	}
 	arena, err := remoting.AppendFrameHead(o.arena, cmd, len(cmd.Body))
@@ -92,7 +104,7 @@ func (o *outbox) put(cmd *remoting.Command) (idle bool, err error) {
 	o.arena = arena
 	o.chunks = append(o.chunks, arena[o.start:len(arena):len(arena)], cmd.Body)
 	o.start = len(arena)
-	o.size.Add(int64(len(arena) - before + len(cmd.Body)))
+	o.grow(int64(len(arena) - before + len(cmd.Body)))
 	return !o.busy, nil
 }
 
@@ -129,12 +141,13 @@ func (o *outbox) flush(passes int) error {
 		if o.start < len(arena) {
 			batch = append(batch, arena[o.start:])
 		}
-		o.chunks, o.arena, o.start = o.free, o.spare, 0
+		o.chunks, o.arena, o.start, o.taken = o.free, o.spare, 0, o.size.Load()
 		o.free, o.spare = nil, nil
 		o.mu.Unlock()
 		err := o.write(batch)
 		o.mu.Lock()
 		o.busy = false
+		o.wrote(o.taken) // after an error nobody will
 		if err != nil {
 			o.fail(err)
 		}
@@ -172,9 +185,7 @@ func (o *outbox) write(batch [][]byte) error {
 			n = int(written)
 		}
 		o.mu.Lock()
-		if o.err == nil {
-			o.size.Add(-int64(n))
-		}
+		o.wrote(int64(n))
 		o.mu.Unlock()
 		o.last.Store(o.clock.now())
 		o.relieve()
@@ -200,13 +211,20 @@ func cut(batch [][]byte) (first net.Buffers, rest [][]byte) {
 	return first, nil
 }
 
-// fail drops everything. The caller holds mu.
+// wrote notes that n bytes of the batch need no more memory. The caller holds mu.
+func (o *outbox) wrote(n int64) {
+	o.taken -= n
+	o.grow(-n)
+}
+
+// fail drops everything, but for what is being written: that is still in
+// memory. The caller holds mu.
 func (o *outbox) fail(err error) {
 	if o.err == nil {
 		o.err = err
 	}
 	o.arena, o.chunks, o.start, o.spare, o.free = nil, nil, 0, nil, nil
-	o.size.Store(0)
+	o.grow(o.taken - o.size.Load())
 }
 
 // close makes further puts answer err.

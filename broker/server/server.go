@@ -71,7 +71,10 @@ type Server struct {
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	perAddr  map[netip.Addr]int
-	unproven []*conn // the oldest first
+	arrivals quota      // bytes of large requests that are being read
+	unsent   quota      // bytes in all outboxes
+	shedding sync.Mutex // held by the one who looks for room
+	unproven []*conn    // the oldest first
 	closing  chan struct{}
 	closed   chan struct{}
 	once     sync.Once
@@ -132,6 +135,7 @@ func newServer(b *embedded.Broker, cfg Config) *Server {
 		conns: map[*conn]struct{}{}, perAddr: map[netip.Addr]int{},
 		nonces: map[string]*nonces{}, closing: make(chan struct{}), closed: make(chan struct{}),
 	}
+	s.arrivals.most, s.unsent.most = int64(cfg.Limits.Arriving), int64(cfg.Limits.Outboxes)
 	s.clients = newRegistry(s.clock, cfg.Limits)
 	s.held, s.locks, s.ids = newHeld(s), newLocks(s.clock), message.NewUniqueIDs()
 	s.marks = message.AppendProperty(s.marks, message.MsgRegion, region)
@@ -428,11 +432,12 @@ func (s *Server) sweep() bool {
 		why error
 	}
 	now := s.clock.update()
+	crowd := crowd{in: s.arrivals.crowded(), out: s.unsent.crowded() || s.unsent.exceeded()}
 	var ends []late
 	s.mu.Lock()
 	left := len(s.conns)
 	for c := range s.conns {
-		if why := c.late(now, &s.cfg.Limits); why != nil {
+		if why := c.late(now, &s.cfg.Limits, crowd); why != nil {
 			ends = append(ends, late{c, why})
 		}
 	}

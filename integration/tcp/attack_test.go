@@ -1,11 +1,13 @@
 package tcp
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
 // attack is what hostile peers have in common. Each phase comes from addresses
@@ -75,11 +78,6 @@ func (p *peer) next() *remoting.Command {
 		return nil
 	}
 	return c
-}
-
-// proven makes the connection one that has sent a good request.
-func (p *peer) proven() bool {
-	return p.all([]odd{{cmd: remoting.Command{Code: remoting.ReqGetAllTopicList}}})
 }
 
 // all sends requests and waits for every answer that is owed.
@@ -217,6 +215,42 @@ func (a *attack) traverse() int {
 	return len(all)
 }
 
+// invent uses n new names of every kind, which are good ones. A server may make
+// what they name, up to its limits, and has to answer.
+func (a *attack) invent(n int) int {
+	p := a.peer(22)
+	if p == nil {
+		return 0
+	}
+	defer p.Close()
+	sent := 0
+	for from := 0; from < n; from += 20 {
+		var batch []odd
+		for i := from; i < from+20; i++ {
+			name := "prey-" + strconv.Itoa(i)
+			for _, topic := range []string{name, "%RETRY%" + name, "%DLQ%" + name} {
+				c := remoting.Command{Code: remoting.ReqSendMessageV2, Body: []byte("x")}
+				remoting.SendMessage{
+					ProducerGroup: name, Topic: topic, DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: 4, MaxReconsumeTimes: -1,
+				}.AppendTo(c.Code, &c.Fields)
+				batch = append(batch, odd{cmd: c})
+			}
+			beat := remoting.Heartbeat{ClientID: name, Producers: []string{name}, Consumers: []remoting.ConsumerData{{Group: name}}}
+			batch = append(batch,
+				odd{cmd: *request(remoting.ReqUpdateConsumerOffset, remoting.UpdateOffset{Group: name, Topic: prey, CommitOffset: 1})},
+				odd{cmd: remoting.Command{Code: remoting.ReqHeartbeat, Body: beat.AppendTo(nil)}},
+				odd{cmd: remoting.Command{Code: remoting.ReqPutKVConfig, Fields: remoting.Fields{
+					{Name: "namespace", Value: name}, {Name: "key", Value: name}, {Name: "value", Value: strings.Repeat("v", 4000)},
+				}}})
+		}
+		if !p.all(batch) {
+			break
+		}
+		sent += len(batch)
+	}
+	return sent
+}
+
 // drip lets n connections send a byte now and then of a request that never
 // ends, half of them after a good one. It answers how many the server has ended.
 func (a *attack) drip(ctx context.Context, r *rand.Rand, n int) int {
@@ -287,100 +321,97 @@ func (a *attack) flood(ctx context.Context, r *rand.Rand) int {
 	return int(n.Load())
 }
 
-// withhold lets n proven connections send nearly all of a request as large as
-// they may be, and no more, until ctx ends. It answers how much was taken.
-func (a *attack) withhold(ctx context.Context, n int) int64 {
-	chunk := make([]byte, 64<<10)
-	var taken atomic.Int64
-	var wg sync.WaitGroup
+// proven makes n connections, each with a good request behind it, so that the
+// server does not end them for being new.
+func (a *attack) proven(host, n int) []*peer {
+	var all []*peer
 	for i := range n {
+		if p := a.peer(host + i%2); p != nil && p.all([]odd{{cmd: remoting.Command{Code: remoting.ReqGetAllTopicList}}}) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// each lets peers do something side by side and closes them.
+func each(all []*peer, f func(p *peer)) {
+	var wg sync.WaitGroup
+	for _, p := range all {
 		wg.Go(func() {
-			p := a.peer(50 + i%2)
-			if p == nil {
-				return
-			}
 			defer p.Close()
-			if !p.proven() {
-				return
-			}
-			_ = p.SetWriteDeadline(time.Now().Add(4 * time.Second))
-			head := framed(0, []byte("{}"), nil)
-			binary.BigEndian.PutUint32(head, 16<<20)
-			_, err := p.Write(head)
-			for sent := len(head); err == nil && sent < 15<<20 && ctx.Err() == nil; sent += len(chunk) {
-				if _, err = p.Write(chunk); err == nil {
-					taken.Add(int64(len(chunk)))
-				}
-			}
-			<-ctx.Done()
+			f(p)
 		})
 	}
 	wg.Wait()
+}
+
+// withhold lets n connections send nearly all of a request as large as they may
+// be, and no more, until ctx ends. It answers how much was taken.
+func (a *attack) withhold(ctx context.Context, n int) int64 {
+	chunk := make([]byte, 64<<10)
+	var taken atomic.Int64
+	each(a.proven(50, n), func(p *peer) {
+		_ = p.SetWriteDeadline(time.Now().Add(4 * time.Second))
+		head := framed(0, []byte("{}"), nil)
+		binary.BigEndian.PutUint32(head, 16<<20)
+		_, err := p.Write(head)
+		for sent := len(head); err == nil && sent < 15<<20 && ctx.Err() == nil; sent += len(chunk) {
+			if _, err = p.Write(chunk); err == nil {
+				taken.Add(int64(len(chunk)))
+			}
+		}
+		<-ctx.Done()
+	})
 	return taken.Load()
+}
+
+// keep lets n connections send a large request each and then nothing, until ctx
+// ends: what was needed for it must not stay.
+func (a *attack) keep(ctx context.Context, n int) {
+	large := odd{cmd: remoting.Command{Code: 4711, Body: make([]byte, 900<<10)}}
+	each(a.proven(55, n), func(p *peer) {
+		p.all([]odd{large})
+		<-ctx.Done()
+	})
 }
 
 // hoard lets n connections ask for large answers and take none, until ctx ends.
 func (a *attack) hoard(ctx context.Context, n int) {
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			p := a.peer(60 + i%2)
-			if p == nil {
-				return
+	pull, _ := encode(request(remoting.ReqPullMessage, remoting.PullMessage{
+		Group: prey, Topic: prey, MaxMessages: 1024, SysFlag: remoting.PullSubscription, Subscription: "*",
+	}))
+	each(a.proven(60, n), func(p *peer) {
+		_ = p.SetReadBuffer(4 << 10)
+		_ = p.SetWriteDeadline(time.Now().Add(4 * time.Second))
+		for range 2000 {
+			if _, err := p.Write(pull); err != nil {
+				break
 			}
-			defer p.Close()
-			_ = p.SetReadBuffer(4 << 10)
-			pull, _ := encode(request(remoting.ReqPullMessage, remoting.PullMessage{
-				Group: prey, Topic: prey, MaxMessages: 1024, SysFlag: remoting.PullSubscription, Subscription: "*",
-			}))
-			_ = p.SetWriteDeadline(time.Now().Add(4 * time.Second))
-			for range 2000 {
-				if _, err := p.Write(pull); err != nil {
-					break
-				}
-			}
-			<-ctx.Done()
-		})
-	}
-	wg.Wait()
+		}
+		<-ctx.Done()
+	})
 }
 
 // hold lets n connections wait for messages with as many pulls as they may, and
-// take no answer, until ctx ends; then send is called, which wakes them all.
+// take no answer, until ctx ends; wake sends what they all wait for.
 func (a *attack) hold(ctx context.Context, n int, wake func()) {
-	var wg sync.WaitGroup
-	var ready sync.WaitGroup
-	ready.Add(n)
-	for i := range n {
-		wg.Go(func() {
-			once := sync.OnceFunc(ready.Done)
-			defer once()
-			p := a.peer(70 + i%2)
-			if p == nil {
-				return
-			}
-			defer p.Close()
-			_ = p.SetReadBuffer(4 << 10)
-			var out []byte
-			for queue := range 4 {
-				pull, _ := encode(request(remoting.ReqPullMessage, remoting.PullMessage{
-					Group: prey, Topic: "prey-held", QueueID: int32(queue), MaxMessages: 1024,
-					SysFlag: remoting.PullSubscription | remoting.PullSuspend, SuspendMillis: 20000, Subscription: "*",
-				}))
-				for range 256 {
-					out = append(out, pull...)
-				}
-			}
-			if _, err := p.Write(out); err != nil {
-				a.seen.bad("held pulls: %v", err)
-			}
-			once()
-			<-ctx.Done()
-		})
+	var out []byte
+	for queue := range 4 {
+		pull, _ := encode(request(remoting.ReqPullMessage, remoting.PullMessage{
+			Group: prey, Topic: heldTopic, QueueID: int32(queue), MaxMessages: 1024,
+			SysFlag: remoting.PullSubscription | remoting.PullSuspend, SuspendMillis: 20000, Subscription: "*",
+		}))
+		out = append(out, bytes.Repeat(pull, 256)...)
 	}
-	ready.Wait()
+	all := a.proven(70, n)
+	for _, p := range all {
+		_ = p.SetReadBuffer(4 << 10)
+		if _, err := p.Write(out); err != nil {
+			a.seen.bad("held pulls: %v", err)
+		}
+	}
 	wake()
-	wg.Wait()
+	each(all, func(*peer) { <-ctx.Done() })
 }
 
 // half opens connections whose other end vanishes without a word.

@@ -11,6 +11,7 @@
 //	variable   here   CI=true   TORTURE=1   test
 //	TCPKILLS   12     120       1000        TestKill, each mode
 //	FRAMES     2000   10000     100000      TestHostile, malformed requests
+//	NAMES      300    1200      10000       TestHostile, new names of each kind
 //	SLOWLORIS  500    2000      2000        TestHostile, connections that drip
 //
 // Under CI TestKill stops after 50 s even if it has not killed that often, and

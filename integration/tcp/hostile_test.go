@@ -17,6 +17,9 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting/rpc"
 )
 
+// heldTopic is what hostile peers wait for.
+const heldTopic = prey + "-held"
+
 // memoryMost is what the server may have in memory at any time, in bytes.
 const memoryMost = 256 << 20
 
@@ -58,6 +61,12 @@ func TestHostile(t *testing.T) {
 		defer cancel()
 		return fmt.Sprintf("%d MiB were taken", a.withhold(ctx, 100)>>20)
 	})
+	h.do("large and then idle", func() string {
+		ctx, cancel := context.WithTimeout(u.all, 5*time.Second)
+		defer cancel()
+		a.keep(ctx, 300)
+		return "300 connections"
+	})
 	h.do("slow readers", func() string {
 		ctx, cancel := context.WithTimeout(u.all, 5*time.Second)
 		defer cancel()
@@ -67,9 +76,11 @@ func TestHostile(t *testing.T) {
 	h.do("held pulls", func() string {
 		ctx, cancel := context.WithTimeout(u.all, 6*time.Second)
 		defer cancel()
+		u.wake() // makes the topic
 		a.hold(ctx, 30, u.wake)
 		return "30 connections with 1024 each"
 	})
+	h.do("many names", func() string { return fmt.Sprintf("%d requests", a.invent(count(t, "NAMES", 300, 1200, 10000))) })
 	h.do("afterwards", func() string { pause(u.all, 2*time.Second); return "" })
 	newcomers()
 	u.rest()
@@ -233,7 +244,7 @@ func (u *run) wake() {
 	u.admin(func(ctx context.Context, conn *rpc.Conn) {
 		for queue := range 4 {
 			x := remoting.SendMessage{
-				ProducerGroup: prey, Topic: "prey-held", DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: 4, QueueID: int32(queue), MaxReconsumeTimes: -1,
+				ProducerGroup: prey, Topic: heldTopic, DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: 4, QueueID: int32(queue), MaxReconsumeTimes: -1,
 			}
 			c := remoting.Command{Code: remoting.ReqSendMessageV2, Body: make([]byte, 200<<10)}
 			x.AppendTo(c.Code, &c.Fields)
