@@ -137,8 +137,7 @@ func (x *cell) question(q question) {
 // answers compares what the servers tell to tools while a client of each kind is
 // there: a producer and a push consumer that has consumed everything.
 func answers(x *cell) {
-	x.producer()
-	s := x.push("c")
+	s := x.known()
 	var want []string
 	var id string
 	for i := range 8 {
@@ -153,35 +152,40 @@ func answers(x *cell) {
 	for q := range 4 {
 		x.eventually("the commits", func() bool { return x.committed(x.group(), x.name(), q) == "2" })
 	}
-	x.eventually("the producer is known", func() bool { return x.ask(204, "producerGroup", x.group("p")).Code == 0 })
+	x.retryCommitted()
 	x.eventually("the index", func() bool {
 		return x.ask(12, "topic", x.name(), "key", "key-m5", "maxNum", "9", "beginTimestamp", "0", "endTimestamp", "9000000000000").Code == 0
 	})
-	t, g := x.name(), x.group()
+	for _, q := range slices.Concat(x.aboutTopics(id), x.aboutGroups(id)) {
+		x.question(q)
+	}
+	x.topicsAndGroups()
+	x.close("c", "p")
+}
+
+// retryCommitted waits until there is a position on the retry topic of the group:
+// what tools tell is not the same before and after that.
+func (x *cell) retryCommitted() {
+	x.eventually("the commit of the retry topic", func() bool {
+		return x.ask(14, "consumerGroup", x.group(), "topic", "%RETRY%"+x.group(), "queueId", "0", "setZeroIfNotFound", "false").Code == 0
+	})
+}
+
+// aboutTopics asks about topics, queues, messages and the server itself; id is the
+// offset id of a message.
+func (x *cell) aboutTopics(id string) []question {
+	t := x.name()
 	physical, _ := strconv.ParseInt(id[max(0, len(id)-16):], 16, 64)
-	for _, q := range []question{
+	return []question{
 		{name: "route", code: 105, names: true, fields: []string{"topic", t}},
 		{name: "route of no topic", code: 105, names: true, fields: []string{"topic", "no-such-topic"}},
 		{name: "route of the template", code: 105, names: true, fields: []string{"topic", "TBW102"}},
 		{name: "cluster", code: 106, names: true},
 		{name: "topic statistics", code: 202, fields: []string{"topic", t}},
 		{name: "statistics of no topic", code: 202, fields: []string{"topic", "no-such-topic"}},
-		{name: "consumption", code: 208, fields: []string{"consumerGroup", g}},
-		{name: "consumption of a topic", code: 208, fields: []string{"consumerGroup", g, "topic", t}},
-		{name: "consumption of nobody", code: 208, fields: []string{"consumerGroup", "no-such-group"}},
-		{name: "consumers", code: 203, fields: []string{"consumerGroup", g}},
-		{name: "no consumers", code: 203, fields: []string{"consumerGroup", "no-such-group"}},
-		{name: "producers", code: 204, fields: []string{"producerGroup", x.group("p")}},
-		{name: "no producers", code: 204, fields: []string{"producerGroup", "no-such-group"}},
 		{name: "who consumes", code: 300, fields: []string{"topic", t}},
 		{name: "topic configuration", code: 351, fields: []string{"topic", t}},
 		{name: "configuration of no topic", code: 351, fields: []string{"topic", "no-such-topic"}},
-		{name: "group configuration", code: 352, fields: []string{"group", g}},
-		{name: "members", code: 38, fields: []string{"consumerGroup", g}},
-		{name: "members of nothing", code: 38, fields: []string{"consumerGroup", "no-such-group"}},
-		{name: "committed offset", code: 14, fields: []string{"consumerGroup", g, "topic", t, "queueId", "1"}},
-		{name: "committed offset of an old topic's stranger", code: 14, fields: []string{"consumerGroup", "no-such-group", "topic", t, "queueId", "1"}},
-		{name: "the same without the default", code: 14, fields: []string{"consumerGroup", "no-such-group", "topic", t, "queueId", "1", "setZeroIfNotFound", "false"}},
 		{name: "offset by time", code: 29, fields: []string{"topic", t, "queueId", "1", "timestamp", "0"}},
 		{name: "offset by a future time", code: 29, fields: []string{"topic", t, "queueId", "1", "timestamp", "9000000000000"}},
 		{name: "highest offset", code: 30, fields: []string{"topic", t, "queueId", "1"}},
@@ -192,6 +196,34 @@ func answers(x *cell) {
 		{name: "by an unknown key", code: 12, fields: []string{"topic", t, "key", "none", "maxNum", "9", "beginTimestamp", "0", "endTimestamp", "9000000000000"}, size: true},
 		{name: "by place", code: 33, fields: []string{"offset", strconv.FormatInt(physical, 10)}, size: true},
 		{name: "by a wrong place", code: 33, fields: []string{"offset", "7777777777"}, size: true},
+		{name: "runtime", code: 28, keys: true},
+		{name: "statistics", code: 315, fields: []string{"statsName", "TOPIC_PUT_NUMS", "statsKey", t}, keys: true},
+		{name: "no statistics", code: 315, fields: []string{"statsName", "NO_SUCH_THING", "statsKey", t}},
+		{name: "all topics", code: 206, names: true, keys: true},
+		{name: "topics of the cluster", code: 224, names: true, fields: []string{"cluster", "C"}, keys: true},
+		{name: "system topics", code: 304, names: true, keys: true},
+		{name: "topic configurations", code: 21, only: []string{"topicConfigTable." + t + "."}},
+		{name: "a code that does not exist", code: 9999},
+	}
+}
+
+// aboutGroups asks about groups, their members and positions.
+func (x *cell) aboutGroups(id string) []question {
+	t, g := x.name(), x.group()
+	return []question{
+		{name: "consumption", code: 208, fields: []string{"consumerGroup", g}},
+		{name: "consumption of a topic", code: 208, fields: []string{"consumerGroup", g, "topic", t}},
+		{name: "consumption of nobody", code: 208, fields: []string{"consumerGroup", "no-such-group"}},
+		{name: "consumers", code: 203, fields: []string{"consumerGroup", g}},
+		{name: "no consumers", code: 203, fields: []string{"consumerGroup", "no-such-group"}},
+		{name: "producers", code: 204, fields: []string{"producerGroup", x.group("p")}},
+		{name: "no producers", code: 204, fields: []string{"producerGroup", "no-such-group"}},
+		{name: "group configuration", code: 352, fields: []string{"group", g}},
+		{name: "members", code: 38, fields: []string{"consumerGroup", g}},
+		{name: "members of nothing", code: 38, fields: []string{"consumerGroup", "no-such-group"}},
+		{name: "committed offset", code: 14, fields: []string{"consumerGroup", g, "topic", t, "queueId", "1"}},
+		{name: "committed offset of an old topic's stranger", code: 14, fields: []string{"consumerGroup", "no-such-group", "topic", t, "queueId", "1"}},
+		{name: "the same without the default", code: 14, fields: []string{"consumerGroup", "no-such-group", "topic", t, "queueId", "1", "setZeroIfNotFound", "false"}},
 		{name: "time span", code: 303, fields: []string{"topic", t, "group", g}},
 		{name: "correction", code: 308, fields: []string{"topic", t, "compareGroup", g}},
 		{name: "clone", code: 314, fields: []string{"srcGroup", g, "destGroup", x.group("clone"), "topic", t, "offline", "false"}},
@@ -204,22 +236,10 @@ func answers(x *cell) {
 		{name: "consume directly", code: 309, fields: []string{"consumerGroup", g, "clientId", x.member(g), "msgId", id, "brokerName", "b1", "topic", t}, only: []string{"consumeResult", "order", "autoCommit"}},
 		{name: "check a subscription", code: 46, body: `{"clientId":"x","group":"` + g + `","subscriptionData":{"topic":"` + t + `","subString":"a > 1","expressionType":"SQL92","tagsSet":[],"codeSet":[],"subVersion":1,"classFilterMode":false}}`},
 		{name: "check a bad subscription", code: 46, body: `{"clientId":"x","group":"` + g + `","subscriptionData":{"topic":"` + t + `","subString":"a >","expressionType":"SQL92","tagsSet":[],"codeSet":[],"subVersion":1,"classFilterMode":false}}`},
-		{name: "runtime", code: 28, keys: true},
-		{name: "statistics", code: 315, fields: []string{"statsName", "TOPIC_PUT_NUMS", "statsKey", t}, keys: true},
-		{name: "no statistics", code: 315, fields: []string{"statsName", "NO_SUCH_THING", "statsKey", t}},
-		{name: "all topics", code: 206, names: true, keys: true},
-		{name: "topics of the cluster", code: 224, names: true, fields: []string{"cluster", "C"}, keys: true},
-		{name: "system topics", code: 304, names: true, keys: true},
-		{name: "topic configurations", code: 21, only: []string{"topicConfigTable." + t + "."}},
 		{name: "group configurations", code: 201, only: []string{"subscriptionGroupTable." + g + "."}},
 		{name: "all offsets", code: 43, only: []string{"offsetTable." + t + "@" + g + "."}},
 		{name: "all producers", code: 328, keys: true},
-		{name: "a code that does not exist", code: 9999},
-	} {
-		x.question(q)
 	}
-	x.topicsAndGroups()
-	x.close("c", "p")
 }
 
 // member is the client id of the only member of a group.

@@ -301,11 +301,11 @@ func (x *cell) property(body, name, value string, m driver.Line) string {
 		if n, err := strconv.ParseInt(value, 10, 64); err == nil && n > m.Int("offset") {
 			return "above the offset"
 		}
-	case "CONSUME_START_TIME", "TIMER_OUT_MS", "TIMER_DELIVER_MS", "PUSH_REPLY_TIME", "ARRIVE_TIME", "BORN_TIMESTAMP", "TIMER_DEQUEUE_MS", "TIMER_ENQUEUE_MS":
+	case "CONSUME_START_TIME", "TIMER_OUT_MS", "TIMER_DELIVER_MS", "PUSH_REPLY_TIME", "ARRIVE_TIME", "BORN_TIMESTAMP", "TIMER_DEQUEUE_MS", "TIMER_ENQUEUE_MS", "timestamp":
 		if n, err := strconv.ParseInt(value, 10, 64); err == nil && n > 1e12 {
 			return "ms"
 		}
-	case "CORRELATION_ID", "REPLY_TO_CLIENT":
+	case "CORRELATION_ID", "REPLY_TO_CLIENT", "id":
 		if value != "" {
 			return "id"
 		}

@@ -84,6 +84,9 @@ func TestInterop(t *testing.T) {
 		}
 	}
 	s.bench.start(s.clients)
+	if t.Failed() {
+		t.FailNow()
+	}
 	targets := os.Getenv("SLUICE_INTEROP_TARGETS")
 	if whole && java == "" && (targets == "" || strings.Contains(targets, "apache")) {
 		s.on("apache", func() (peer.Target, error) {
@@ -119,12 +122,7 @@ func (s *suite) on(name string, start func() (peer.Target, error)) {
 	}
 	defer target.Close()
 	s.t.Logf("%s is up after %v", name, time.Since(began).Round(time.Millisecond))
-	if s.clients[node] {
-		if s.bench.drivers[node], err = s.bench.startNode(name); err != nil {
-			s.t.Fatalf("start the driver of the Node client: %v", err)
-		}
-		defer s.bench.drivers[node].Kill()
-	}
+	defer s.bench.startFor(name, s.clients)()
 	queues := map[string]int{}
 	for _, sc := range scenarios {
 		for _, c := range sc.clients {

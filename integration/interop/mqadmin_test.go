@@ -89,8 +89,7 @@ func adminCommands(x *cell) {
 	if err := makeTopics(x.target, map[string]int{t: 4, "%RETRY%" + g: 1}); err != nil {
 		x.fatal("%v", err)
 	}
-	y.producer()
-	s := y.push("c")
+	s := y.known()
 	var physical, id string
 	for i := range 8 {
 		l := y.send(fmt.Sprint("m", i), "queue", fmt.Sprint(i%4), "keys", fmt.Sprint("key", i), "tags", "T")
@@ -99,6 +98,8 @@ func adminCommands(x *cell) {
 	_, ok := s.Wait("got", 8, patience)
 	x.check(ok, "got %v", bodies(s.Lines("got")))
 	y.eventually("the commits", func() bool { return y.committed(g, t, 3) == "2" && y.committed(g, t, 0) == "2" })
+
+	y.retryCommitted()
 
 	with := func(parts ...string) func(string) bool {
 		return func(line string) bool {

@@ -148,7 +148,7 @@ func (x *cell) deadLetters(want []string) {
 }
 
 func transactions(x *cell) {
-	s := x.transactional()
+	s := x.known("tx", "1")
 	cases := []struct{ body, local, check string }{
 		{"commit", "commit", "commit"}, {"rollback", "rollback", "commit"}, {"unknown then commit", "unknown", "commit"},
 		{"unknown then rollback", "unknown", "rollback"}, {"unknown twice then commit", "unknown", "unknown,commit"},
@@ -198,20 +198,20 @@ func (x *cell) noteCheck(event string, m driver.Line) {
 	x.turns[b] = before
 }
 
-// transactional opens a transactional producer p and a push consumer c, and waits
-// until the server knows the producer.
-func (x *cell) transactional() *driver.Stream {
+// known opens a producer p and a push consumer c, and waits until the server knows
+// the producer.
+func (x *cell) known(of ...string) *driver.Stream {
 	// The newer clients send a first heartbeat for a producer up to 30 s after its
 	// first message, but for push consumers at once; so the two share an instance.
-	more := []string{"instance", x.h("shared")}
-	x.producer(append([]string{"tx", "1"}, more...)...)
-	s := x.push("c", more...)
+	shared := []string{"instance", x.h("shared")}
+	x.producer(append(of, shared...)...)
+	s := x.push("c", shared...)
 	x.eventually("the producer is registered", func() bool { return x.ask(204, "producerGroup", x.group("p")).Code == 0 })
 	return s
 }
 
 func deadProducer(x *cell) {
-	s := x.transactional()
+	s := x.known("tx", "1")
 	victim, err := x.bench.startGo(x.h("victim"))
 	if err != nil {
 		x.fatal("%v", err)
@@ -227,6 +227,7 @@ func deadProducer(x *cell) {
 	}
 	victim.Kill()
 	x.sent["orphan"] = l.Text("msgId")
+	x.parked["orphan"] = true
 	x.noteSent("send", "orphan", l)
 	x.deliveries(s, "orphan")
 	checks := x.d.Stream(x.h("p")).Lines("check")

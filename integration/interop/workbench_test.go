@@ -91,7 +91,7 @@ func (b *workbench) startJava(name string, program func() (peer.Program, error),
 	if err != nil {
 		return nil, err
 	}
-	if name == mqadmin {
+	if strings.HasPrefix(name, mqadmin) {
 		tools := filepath.Join(home, "conf")
 		if err := os.MkdirAll(tools, 0o755); err != nil {
 			return nil, err
@@ -103,34 +103,62 @@ func (b *workbench) startJava(name string, program func() (peer.Program, error),
 	return driver.Start(c, patience)
 }
 
-// start starts the drivers of the clients that outlive a target.
+// starter is how the driver of a client is started.
+type starter struct {
+	client string
+	start  func() (*driver.Driver, error)
+}
+
+// start starts the drivers that outlive a target: JVMs take long to be warm.
 func (b *workbench) start(clients map[string]bool) {
+	b.up(clients, []starter{
+		{java5, func() (*driver.Driver, error) { return b.startJava(java5, b.cache.Driver5, "-Xms64m", "-Xmx512m") }},
+		{java4, func() (*driver.Driver, error) { return b.startJava(java4, b.cache.Driver4, "-Xms64m", "-Xmx512m") }},
+		{spring, func() (*driver.Driver, error) { return b.startJava(spring, b.cache.Spring, "-Xms64m", "-Xmx256m") }},
+	})
+}
+
+// startFor starts the drivers that are good for one target only, and returns what
+// ends them: ali-ons and the tracing of the Go client know one name server for all
+// the life of a process, and some commands of mqadmin can be run once.
+func (b *workbench) startFor(target string, clients map[string]bool) func() {
+	mine := []starter{
+		{goClient, func() (*driver.Driver, error) { return b.startGo(goClient + "-" + target) }},
+		{node, func() (*driver.Driver, error) { return b.startNode(target) }},
+		{mqadmin, func() (*driver.Driver, error) {
+			return b.startJava(mqadmin+"-"+target, b.cache.Admin, "-Xms32m", "-Xmx256m")
+		}},
+	}
+	b.up(clients, mine)
+	return func() {
+		for _, s := range mine {
+			if d := b.drivers[s.client]; d != nil {
+				d.Kill()
+				delete(b.drivers, s.client)
+			}
+		}
+	}
+}
+
+func (b *workbench) up(clients map[string]bool, starters []starter) {
 	var mu sync.Mutex
 	var starting sync.WaitGroup
-	up := func(client string, start func() (*driver.Driver, error)) {
-		if !clients[client] {
-			return
+	for _, s := range starters {
+		if !clients[s.client] {
+			continue
 		}
 		starting.Go(func() {
-			d, err := start()
+			d, err := s.start()
 			if err != nil {
-				b.t.Errorf("start the driver %s: %v", client, err)
+				b.t.Errorf("start the driver %s: %v", s.client, err)
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			b.drivers[client] = d
+			b.drivers[s.client] = d
 		})
 	}
-	up(goClient, func() (*driver.Driver, error) { return b.startGo(goClient) })
-	up(java5, func() (*driver.Driver, error) { return b.startJava(java5, b.cache.Driver5, "-Xms64m", "-Xmx512m") })
-	up(java4, func() (*driver.Driver, error) { return b.startJava(java4, b.cache.Driver4, "-Xms64m", "-Xmx512m") })
-	up(spring, func() (*driver.Driver, error) { return b.startJava(spring, b.cache.Spring, "-Xms64m", "-Xmx256m") })
-	up(mqadmin, func() (*driver.Driver, error) { return b.startJava(mqadmin, b.cache.Admin, "-Xms32m", "-Xmx256m") })
 	starting.Wait()
-	if b.t.Failed() {
-		b.t.FailNow()
-	}
 }
 
 // makeTopics makes the topics of scenarios and waits until they are routed: a

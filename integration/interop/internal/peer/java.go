@@ -13,11 +13,15 @@ var opened = []string{
 	"--add-opens=java.base/java.lang=ALL-UNNAMED", "--add-opens=java.base/java.util=ALL-UNNAMED",
 }
 
-// JVM is a command for a Java class with its home and logs in a folder.
+// JVM is a command for a Java class with its home and logs in a folder. With
+// $SLUICE_INTEROP_LOGS the clients' logs are kept there and say more.
 func JVM(home string, heap []string, path, class string, args ...string) child.Command {
+	logs, level := filepath.Join(home, "logs"), "ERROR"
+	if keep := os.Getenv("SLUICE_INTEROP_LOGS"); keep != "" {
+		logs, level = filepath.Join(keep, filepath.Base(home)), "INFO"
+	}
 	a := append([]string{}, heap...)
-	a = append(a, "-Duser.home="+home, "-Drocketmq.log.root="+filepath.Join(home, "logs"), "-Drocketmq.client.logRoot="+filepath.Join(home, "logs"),
-		"-Drocketmq.client.logLevel=ERROR", "-Djava.io.tmpdir="+home)
+	a = append(a, "-Duser.home="+home, "-Drocketmq.log.root="+logs, "-Drocketmq.client.logRoot="+logs, "-Drocketmq.client.logLevel="+level, "-Djava.io.tmpdir="+home)
 	a = append(append(a, opened...), "-cp", path, class)
 	return child.Command{Path: "java", Args: append(a, args...), Dir: home, Env: []string{"HOME=" + home, "ROCKETMQ_HOME=" + home}}
 }
