@@ -73,7 +73,6 @@ type Server struct {
 	perAddr  map[netip.Addr]int
 	arrivals quota      // bytes of large requests that are being read
 	unsent   quota      // bytes in all outboxes
-	shedding sync.Mutex // held by the one who looks for room
 	unproven []*conn    // the oldest first
 	closing  chan struct{}
 	closed   chan struct{}

@@ -247,8 +247,8 @@ func (st *statistics) sample() {
 		a := &st.axes[i]
 		// What lies further back than the ring reaches is not needed.
 		if reach := time.Duration(len(a.at)) * a.period; now-a.latest() > reach+a.period {
-			behind := (now - a.latest() - reach) / a.period
-			a.at[(a.next+len(a.at)-1)%len(a.at)] += behind * a.period
+			behind := now - a.latest() - reach
+			a.at[(a.next+len(a.at)-1)%len(a.at)] += behind - behind%a.period // whole periods
 		}
 		for now-a.latest() >= a.period {
 			at := a.latest() + a.period
