@@ -357,7 +357,7 @@ func TestStorePut_FailedSync(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m, br := vfs.NewMem(), &breaker{}
-		b, err := embedded.Open("", embedded.Config{Queues: 1, FS: slowDisk(m, time.Millisecond)})
+		b, err := embedded.Open("", embedded.Config{Queues: 1, FS: m})
 		if err != nil {
 			t.Fatal(err)
 		}
