@@ -116,6 +116,7 @@ type phases struct {
 
 func (h *phases) do(name string, f func() string) {
 	h.t.Helper()
+	h.l.enter(name)
 	h.l.times() // of before
 	began := time.Now()
 	what := f()

@@ -28,6 +28,7 @@ type ledger struct {
 
 	mu       sync.Mutex
 	life     int
+	stage    string // of the life
 	wrong    []error
 	halves   map[history.Value]*half
 	decided  map[history.Value]int               // the life in which that was certain
@@ -78,8 +79,15 @@ func (l *ledger) bad(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.wrong) < 20 {
-		l.wrong = append(l.wrong, fmt.Errorf("life %d: "+format, append([]any{l.life}, args...)...))
+		l.wrong = append(l.wrong, fmt.Errorf("life %d%s: "+format, append([]any{l.life, l.stage}, args...)...))
 	}
+}
+
+// enter names what happens from now on.
+func (l *ledger) enter(stage string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stage = ", " + stage
 }
 
 // now is the number of this life.

@@ -71,7 +71,9 @@ func (p *producer) live(work context.Context, conn *rpc.Conn, questions <-chan *
 	var wg sync.WaitGroup
 	for name, send := range map[string]func(*stream) bool{"plain": (*stream).plain, "half": (*stream).half, "late": (*stream).late} {
 		s := &stream{producer: p, conn: conn, name: p.name + "-" + name, r: fork(p.r)}
+		p.l.mu.Lock()
 		s.next = p.next[s.name]
+		p.l.mu.Unlock()
 		wg.Go(func() {
 			for work.Err() == nil && alive(conn) && send(s) && pause(work, p.pace) {
 			}
