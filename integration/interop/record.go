@@ -99,9 +99,9 @@ type Difference struct {
 	Client, Scenario, Event, Field string
 	// Apache and Ours are what each side shows, as patterns.
 	Apache, Ours string
-	// What and Reason are the row of docs/compatibility.md: what differs, and why
-	// it is meant to. Several rows here may be one there.
-	What, Reason string
+	// Row is the beginning of the row, or heading, of docs/compatibility.md that
+	// says what differs and why. Several rows here may be one there.
+	Row string
 }
 
 // Covers says whether a row is about a deviation.

@@ -149,7 +149,7 @@ func (s *suite) stale(used []bool) {
 	}
 	for i, d := range Differences {
 		if everything && !used[i] {
-			s.t.Errorf("the row %q (%s, %s) is about no difference any more", d.What, d.Event, d.Field)
+			s.t.Errorf("the row %q (%s, %s) is about no difference any more", d.Row, d.Event, d.Field)
 		}
 	}
 }
@@ -174,18 +174,16 @@ func keepTable(table []line) error {
 	return os.WriteFile(filepath.Join(dir, "interop.txt"), []byte(b.String()), 0o644)
 }
 
-// TestDifferencesAreDocumented holds docs/compatibility.md to the rows in code.
+// TestDifferencesAreDocumented wants a row of docs/compatibility.md for each of
+// the differences that the comparison lets pass.
 func TestDifferencesAreDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/compatibility.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := map[string]bool{}
 	for _, d := range Differences {
-		row := fmt.Sprintf("| %s | %s |", d.What, d.Reason)
-		if !told[row] && !strings.Contains(string(text), row) {
-			t.Errorf("docs/compatibility.md lacks this row:\n%s", row)
+		if !strings.Contains(string(text), "| **"+d.Row) && !strings.Contains(string(text), "## "+d.Row) {
+			t.Errorf("docs/compatibility.md has no row or heading that begins with %q", d.Row)
 		}
-		told[row] = true
 	}
 }

@@ -46,7 +46,7 @@ var scenarios = []scenario{
 	{name: "push", clients: []string{goClient, java5, java4, node}, groups: []string{""}, run: push},
 	{name: "lite-pull", clients: full, run: litePull},
 	{name: "pull", clients: full, topics: []topic{{"", 2}}, run: pull},
-	{name: "request-reply", clients: []string{java4}, groups: []string{""}, run: requestReply},
+	{name: "request-reply", clients: []string{goClient, java4}, groups: []string{""}, run: requestReply},
 	{name: "answers", clients: full, groups: []string{""}, run: answers},
 	{name: "send-sync", clients: []string{goClient, java5, java4, node}, groups: []string{""}, run: sendSync},
 	{name: "send-async", clients: full, groups: []string{""}, run: sendAsync},
