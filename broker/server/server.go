@@ -71,9 +71,9 @@ type Server struct {
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	perAddr  map[netip.Addr]int
-	arrivals quota      // bytes of large requests that are being read
-	unsent   quota      // bytes in all outboxes
-	unproven []*conn    // the oldest first
+	arrivals quota   // bytes of large requests that are being read
+	unsent   quota   // bytes in all outboxes
+	unproven []*conn // the oldest first
 	closing  chan struct{}
 	closed   chan struct{}
 	once     sync.Once
