@@ -166,7 +166,7 @@ type slowDisk struct {
 	d time.Duration
 }
 
-type slowFile struct {
+type slowSync struct {
 	vfs.File
 	d time.Duration
 }
@@ -181,15 +181,15 @@ func (s slowDisk) slow(f vfs.File, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slowFile{f, s.d}, nil
+	return slowSync{f, s.d}, nil
 }
 
-func (f slowFile) Sync() error {
+func (f slowSync) Sync() error {
 	time.Sleep(f.d)
 	return f.File.Sync()
 }
 
-func (f slowFile) SyncData() error {
+func (f slowSync) SyncData() error {
 	time.Sleep(f.d)
 	return f.File.SyncData()
 }

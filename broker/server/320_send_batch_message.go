@@ -46,13 +46,14 @@ func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req,
 			return err
 		}
 	}
-	return c.await(s.store.Put(puts), req, resp, &sentBatch{topic: h.Topic, bytes: len(req.Body)})
+	return c.await(s.store.Put(puts), req, resp, &sentBatch{topic: h.Topic, bytes: len(req.Body), id: message.Property(h.Properties, message.UniqKey)})
 }
 
 // sentBatch is a batch that was sent.
 type sentBatch struct {
 	topic string
 	bytes int
+	id    string // of the batch as a whole, if it has one
 }
 
 func (w *sentBatch) answer(s *Server, results []embedded.PutResult, resp *remoting.Command) error {
@@ -68,7 +69,7 @@ func (w *sentBatch) answer(s *Server, results []embedded.PutResult, resp *remoti
 	}
 	s.countPut(w.topic, len(results), w.bytes)
 	x := remoting.SendResult{
-		MsgID: ids.String(), QueueID: int32(results[0].Queue), QueueOffset: results[0].Offset, Region: region, TraceOn: "true",
+		MsgID: ids.String(), QueueID: int32(results[0].Queue), QueueOffset: results[0].Offset, TransactionID: w.id, Region: region, TraceOn: "true",
 	}
 	x.AppendTo(&resp.Fields)
 	return nil
