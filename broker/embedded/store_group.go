@@ -135,15 +135,10 @@ func (s *Store) GroupsOf(topic string) []string {
 // consumption answers, sorted and once each, what pick picks of the positions
 // that are not of broadcast groups.
 func (s *Store) consumption(pick func(k progressKey, lane int) (string, bool)) []string {
-	found := map[string]bool{}
-	s.e.groups.known(func(k progressKey, lane int) {
-		if name, ok := pick(k, lane); ok {
-			found[name] = true
-		}
-	})
 	st := s.e.st
 	st.mu.RLock()
 	defer st.mu.RUnlock()
+	found := map[string]bool{}
 	for k, p := range st.positions {
 		if k.client != "" {
 			continue

@@ -363,26 +363,3 @@ func (g *groups) hasMembers(group string) bool {
 	}
 	return false
 }
-
-// known calls f for each lane, of no broadcast group, that its group has a
-// position on which may not be in the log yet.
-func (g *groups) known(f func(k progressKey, lane int)) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, sub := range g.subs {
-		for _, slots := range [][]*slot{sub.slots[""], sub.apart} {
-			for _, sl := range slots {
-				if sl.hasPosition() {
-					f(sl.key(), sl.queue)
-				}
-			}
-		}
-	}
-}
-
-// hasPosition reports whether the group has a position on the lane.
-func (s *slot) hasPosition() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.known
-}
