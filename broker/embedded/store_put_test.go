@@ -227,7 +227,7 @@ func TestStorePut_Refusals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m, br := vfs.NewMem(), &breaker{}
-		b, err := embedded.Open("", embedded.Config{Queues: 1, MaxBody: 100, FS: br.fs(m, vfs.OpWrite)})
+		b, err := embedded.Open("", embedded.Config{Queues: 1, MaxBody: 100, FS: br.fs(m, vfs.OpWrite, vfs.OpAllocate)})
 		if err != nil {
 			t.Fatal(err)
 		}
