@@ -23,14 +23,13 @@ func push(x *cell) {
 	got, ok := s.Until("got", patience, all(want...))
 	x.check(ok && len(got) == 60, "got %d messages, %d bodies, want 60", len(got), len(bodies(got)))
 	x.rec.Note("delivered", "messages", fmt.Sprint(len(got)))
-	x.close("c")
-	if x.client != node { // its queues are by turns, and its close does not wait for its last commit
-		for q := range 4 {
-			x.eventually("the last commit", func() bool { return x.committed(x.group(), x.name(), q) == "15" })
-			x.rec.Note("committed", fmt.Sprint(q), x.committed(x.group(), x.name(), q))
-		}
+	for q := 0; q < 4 && x.client != node; q++ { // node's queues are by turns
+		x.eventually("the commit", func() bool { return x.committed(x.group(), x.name(), q) == "15" })
 	}
-	x.close("p")
+	x.close("c", "p")
+	for q := 0; q < 4 && x.client != node; q++ {
+		x.rec.Note("committed", fmt.Sprint(q), x.committed(x.group(), x.name(), q))
+	}
 }
 
 // sendTo are the arguments of a plain send to a queue, if the client can choose.
