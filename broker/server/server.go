@@ -69,14 +69,13 @@ type Server struct {
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	perAddr  map[netip.Addr]int
-	arrivals quota      // bytes of large requests that are being read
-	unsent   quota      // bytes in all outboxes
-	shedding sync.Mutex // held by the one who looks for room
-	unproven []*conn    // the oldest first
-	evicted  int        // of conns: had to make room, and have not ended yet
+	arrivals quota   // bytes of large requests that are being read
+	unsent   quota   // bytes in all outboxes
+	unproven []*conn // the oldest first
 	closing  chan struct{}
 	closed   chan struct{}
 	once     sync.Once
+	evicted  int // of conns: had to make room, and have not ended yet; under mu
 }
 
 // Stats are counts since the start, and the connections of now.
