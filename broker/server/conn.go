@@ -34,6 +34,7 @@ type conn struct {
 
 	greeted  atomic.Bool // a whole frame came
 	proven   atomic.Bool // an acceptable request came
+	evicted  bool        // it had to make room; under the mu of the server
 	member   atomic.Bool // the registry knows it
 	draining atomic.Bool // no further requests are read
 	// unregistered: the registry takes no more of it. It is the registry's.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/binary"
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -154,5 +155,57 @@ func TestLimits_Outboxes(t *testing.T) {
 			t.Errorf("%d bytes wait for nobody", used)
 		}
 		hoarder.ended()
+	})
+}
+
+// stubborn is a connection whose reader does not notice at once that it is
+// closed.
+type stubborn struct {
+	net.Conn
+	gone chan struct{}
+}
+
+func (s *stubborn) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err != nil {
+		<-s.gone
+	}
+	return n, err
+}
+
+// TestLimits_EvictedDoNotCount: connections that were told to go take nobody's
+// place while they are about to.
+func TestLimits_EvictedDoNotCount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := servePipes(t, Config{Limits: Limits{Connections: 4, Unproven: 3}}, echo)
+		gone := make(chan struct{})
+		let := sync.OnceFunc(func() { close(gone) })
+		defer let()
+		for range 2 {
+			near, far := net.Pipe()
+			s.pipes.offered <- &stubborn{far, gone}
+			t.Cleanup(func() { _ = near.Close() })
+		}
+		c, d := s.dial(t), s.dial(t) // the first one is told to go
+		c.must(request(90))
+		d.must(request(90))
+		e := s.dial(t)
+		synctest.Wait()
+		f := s.dial(t) // the second one is, and not the last one before
+		synctest.Wait()
+		if got := s.Stats(); got.Turned != 2 || got.Connections != 6 {
+			t.Errorf("%+v, want two connections that had to go and are still there", got)
+		}
+		for _, p := range []*peer{c, d, e, f} {
+			p.must(request(90))
+		}
+		let()
+		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.evicted != 0 {
+			t.Errorf("%d are about to go, and nobody is", s.evicted)
+		}
 	})
 }

@@ -77,6 +77,7 @@ type Server struct {
 	closing  chan struct{}
 	closed   chan struct{}
 	once     sync.Once
+	evicted  int // of conns: had to make room, and have not ended yet; under mu
 }
 
 // Stats are counts since the start, and the connections of now.
@@ -309,16 +310,21 @@ func (s *Server) admit(nc net.Conn) {
 	c := newConn(s, nc)
 	var refused error
 	var victim *conn
+	// Who was told to go does not count: else another one would have to, as long
+	// as that one is not gone.
+	live := len(s.conns) - s.evicted
 	switch {
 	case s.isClosing():
 		refused = errShutdown
-	case len(s.conns) >= s.cfg.Limits.Connections && len(s.unproven) == 0:
+	case live >= s.cfg.Limits.Connections && len(s.unproven) == 0:
 		refused = errTooMany
 	case s.perAddr[c.addr] >= s.cfg.Limits.PerAddress:
 		refused = errTooManyHere
-	case len(s.unproven) >= s.cfg.Limits.Unproven || len(s.conns) >= s.cfg.Limits.Connections:
+	case len(s.unproven) >= s.cfg.Limits.Unproven || live >= s.cfg.Limits.Connections:
 		victim = s.victim()
 		s.forget(victim)
+		victim.evicted = true
+		s.evicted++
 	}
 	if refused == nil {
 		s.conns[c] = struct{}{}
@@ -383,6 +389,9 @@ func (s *Server) drop(c *conn) {
 	}
 	s.mu.Lock()
 	delete(s.conns, c)
+	if c.evicted {
+		s.evicted--
+	}
 	if s.perAddr[c.addr]--; s.perAddr[c.addr] <= 0 {
 		delete(s.perAddr, c.addr)
 	}

@@ -79,7 +79,7 @@ type puller struct {
 	*lane
 	conn *rpc.Conn
 	life int
-	all  context.Context //nolint:containedctx // the puller lives no longer
+	all  context.Context // the puller lives no longer
 	r    *rand.Rand
 
 	arrived []*history.Delivery // to be settled by the next commit

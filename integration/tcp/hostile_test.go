@@ -154,9 +154,9 @@ func (u *run) newcomers() (stop func()) {
 	wg.Go(func() {
 		for pause(ctx, 50*time.Millisecond) {
 			began := time.Now()
-			dial, done1 := context.WithTimeout(ctx, patience)
-			conn, err := rpc.Dial(dial, "tcp", u.at.addr, rpc.Options{})
-			done1()
+			dialing, cancel := context.WithTimeout(ctx, patience)
+			conn, err := rpc.Dial(dialing, "tcp", u.at.addr, rpc.Options{})
+			cancel()
 			if err == nil {
 				_, err = done(ctx, conn, &remoting.Command{Code: remoting.ReqGetRoute, Fields: remoting.Fields{{Name: "topic", Value: topic}}})
 				_ = conn.Close()

@@ -28,7 +28,7 @@ type producer struct {
 	pace  time.Duration // between two sends of a stream
 	next  map[string]int
 	ids   *message.UniqueIDs
-	calls context.Context //nolint:containedctx // of the whole life of the producer
+	calls context.Context // of the whole life of the producer
 }
 
 func newProducer(l *ledger, name, addr string, r *rand.Rand, pace time.Duration) *producer {
