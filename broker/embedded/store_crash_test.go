@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,15 +125,16 @@ func TestStore_SettingsOverPowerCuts(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 4))
 			opts.Rand = r
 			mem := vfs.NewMem()
-			var left *vfs.Mem
-			n, armed := 0, false
+			var left atomic.Pointer[vfs.Mem] // what the power cut leaves
+			var armed atomic.Bool
+			n := 0 // of the hook, which has one caller at a time
 			before, after := keeps{}, keeps{}
 			fs := vfs.Inject(mem, func(op vfs.Op) error {
-				if !armed || !op.Kind.Changes() || left != nil {
+				if !armed.Load() || !op.Kind.Changes() {
 					return nil
 				}
 				if n++; n == at {
-					left = mem.CrashClone(opts)
+					left.Store(mem.CrashClone(opts))
 				}
 				return nil
 			})
@@ -141,9 +143,10 @@ func TestStore_SettingsOverPowerCuts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			k.b, armed = b, true
+			k.b = b
+			armed.Store(true)
 			var trace []string
-			for i := 0; i < 60 && left == nil; i++ {
+			for i := 0; i < 60 && left.Load() == nil; i++ {
 				if r.IntN(15) == 0 { // a checkpoint is written
 					k.must("close", b.Close(t.Context()))
 					if b, err = embedded.Open("", embedded.Config{Queues: 1, FS: fs}); err != nil {
@@ -155,16 +158,16 @@ func TestStore_SettingsOverPowerCuts(t *testing.T) {
 				do, then := administer(t.Context(), k.store(), r, before)
 				after = then
 				k.must("administer", do())
-				if left == nil {
+				if left.Load() == nil {
 					before = then
 					trace = append(trace, fmt.Sprint(then))
 				}
 			}
 			k.must("close", k.b.Close(t.Context()))
-			if left == nil {
-				left, after = mem, before
+			if k.fs = left.Load(); k.fs == nil {
+				k.fs, after = mem, before
 			}
-			k.fs, k.cfg = left, embedded.Config{}
+			k.cfg = embedded.Config{}
 			for _, how := range []string{"opened", "closed and opened"} {
 				k.open()
 				compareKept(t, how, kept(k.store()), before, after)

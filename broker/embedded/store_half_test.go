@@ -257,11 +257,13 @@ func TestStoreChecks_NotSent(t *testing.T) {
 		a.sent = false
 		k.half("tx")
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if n := len(a.got); n < 3000 || n > 3600 || slices.ContainsFunc(a.got, func(s string) bool { return s != "tx 1" }) {
 			t.Errorf("asked %d times in an hour, the last time %q", n, a.got[n-1])
 		}
 		b, leaveB := k.asker("p", "b", time.Now())
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		if want := []string{"tx 1"}; !slices.Equal(b.got, want) {
 			t.Errorf("b was asked %q, want %q", b.got, want)
 		}
@@ -269,6 +271,7 @@ func TestStoreChecks_NotSent(t *testing.T) {
 		leaveB()
 		before := len(a.got) + len(b.got)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(a.got)+len(b.got) != before {
 			t.Error("nobody is there")
 		}
