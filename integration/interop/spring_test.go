@@ -22,7 +22,9 @@ func springService(x *cell) {
 	if err := makeTopics(x.target, springTopics); err != nil {
 		x.fatal("%v", err)
 	}
-	x.do("start", "ns", x.target.NameServer())
+	if _, err := x.d.Do(5*patience, "start", "ns", x.target.NameServer()); err != nil {
+		x.fatal("%v", err)
+	}
 	// The streams go on from one target to the next.
 	mark := map[string]int{}
 	for _, n := range []string{"orders", "raw", "ordered", "tx"} {
@@ -105,10 +107,9 @@ func volume(x *cell) {
 		t = x.do("tally", "h", x.h("c"))
 		return t.Int("count") >= count
 	})
-	for _, f := range []string{"count", "wrong"} {
+	for _, f := range []string{"count", "wrong"} { // some may come again, that is allowed
 		x.rec.Note("delivered", f, t.Text(f))
 	}
 	x.check(len(t.Texts("wrong")) == 0, "out of order: %v", t.Texts("wrong"))
-	x.rec.Note("delivered", "again", t.Text("again"))
 	x.close("c", "p")
 }

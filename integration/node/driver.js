@@ -52,7 +52,7 @@ function action(m) {
 
 const verbs = {
   async producer(c) {
-    const p = new Producer(Object.assign(options(c, 'producerGroup'), { retryTimesWhenSendFailed: Number(c.retry || 2) }));
+    const p = new Producer(Object.assign(options(c, 'producerGroup'), { retryTimesWhenSendFailed: Number(c.retry || 2), sendMsgTimeout: 30000 }));
     p.on('error', e => line({ event: 'complaint', on: c.h, text: e.message }));
     await p.ready();
     open.set(c.h, p);

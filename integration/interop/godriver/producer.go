@@ -119,7 +119,7 @@ func (d *drivers) send(c command) (fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	m := message(c, c.text("body"))
 	if c.has("queue") {
@@ -184,7 +184,7 @@ func async(ctx context.Context, p rocketmq.Producer, m *primitive.Message) (fiel
 		}
 		return sent(o.result), nil
 	case <-ctx.Done():
-		return nil, errors.New("send async: no callback within 10 s")
+		return nil, errors.New("send async: no callback in time")
 	}
 }
 

@@ -48,7 +48,7 @@ final class Producers {
         if (c.has("instance")) {
             p.setInstanceName(c.text("instance"));
         }
-        p.setSendMsgTimeout(c.number("timeout", 10_000));
+        p.setSendMsgTimeout(c.number("timeout", 30_000));
         p.setRetryTimesWhenSendFailed(c.number("retry", 2));
         p.setCompressMsgBodyOverHowmuch(c.number("over", 4096));
         if (c.has("compress")) {
@@ -133,7 +133,7 @@ final class Producers {
         } else {
             p.send(m, BY_ARGUMENT, choice, callback);
         }
-        return done.get(30, TimeUnit.SECONDS);
+        return done.get(60, TimeUnit.SECONDS);
     }
 
     /** Sends many small messages, spread over keys; all of a key go to one queue, in order, from one thread. */

@@ -118,7 +118,7 @@ public class Service {
                 Map<String, Object> properties = new HashMap<>();
                 properties.put("rocketmq.name-server", c.text("ns"));
                 properties.put("rocketmq.producer.group", "spring-p");
-                properties.put("rocketmq.producer.send-message-timeout", 10_000);
+                properties.put("rocketmq.producer.send-message-timeout", 30_000);
                 properties.put("logging.level.root", "ERROR");
                 context = new SpringApplicationBuilder(Service.class).bannerMode(Banner.Mode.OFF).properties(properties).run();
                 return null;
@@ -149,7 +149,7 @@ public class Service {
             case "sync":
                 return template.syncSend(c.text("to"), m);
             case "delay":
-                return template.syncSend(c.text("to"), m, 10_000, c.number("delay", 1));
+                return template.syncSend(c.text("to"), m, 30_000, c.number("delay", 1));
             case "ordered":
                 return template.syncSendOrderly(c.text("to"), m, c.text("shard"));
             case "tx":
