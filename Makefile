@@ -40,7 +40,8 @@ fuzz: ## every fuzz target for FUZZTIME (default 15s)
 # There are 15 targets where bytes of strangers come in. With 15 s each, two at a
 # time and one worker each, that is two minutes for two cores, and one more for
 # starting them. What is new is made smaller for a moment only: by default that
-# may take a minute, four times what there is. The other ten read what the store or its user has written.
+# may take a minute, four times what there is. The other ten targets read what
+# the store or its user has written.
 FUZZ_CI := ./broker/remoting/... ./broker/server
 
 .PHONY: fuzz-ci
