@@ -10,7 +10,6 @@ var Differences = []Difference{
 	{Client: "mqadmin", Event: "topicList -c", Field: "line *", Row: "Who consumes a topic"},
 	{Scenario: "answers", Event: "303 time span", Field: "body.consumeTimeSpanSet.*Str", Apache: "TIME", Ours: absent, Row: "Time spans"},
 	{Client: "go", Scenario: "batch", Event: "deliver b*", Field: "prop.UNIQ_KEY", Apache: absent, Ours: "an id", Row: "Batch elements without `UNIQ_KEY`"},
-	{Client: "java-5", Scenario: "batch", Event: "send b*", Field: "transactionId", Apache: "an id", Ours: "", Row: "Batch answers"},
 	{Event: "deliver *", Field: "prop.TRANSACTION_CHECK_TIMES", Apache: "1", Ours: absent, Row: "Half messages"},
 	{Event: "deliver *", Field: "prop.TRANSACTION_CHECK_TIMES", Apache: "2", Ours: absent, Row: "Half messages"},
 	{Scenario: "timers", Event: "deliver *", Field: "prop.TIMER_OUT_MS", Apache: "ms", Ours: absent, Row: "Timer messages"},

@@ -90,8 +90,9 @@ func (a *apache) start(guarded bool, patience time.Duration) error {
 		"mappedFileSizeCommitLog=16777216", "mappedFileSizeConsumeQueue=600000", "diskMaxUsedSpaceRatio=99",
 		"enablePropertyFilter=true", "messageDelayLevel=" + Levels, "traceTopicEnable=true",
 		// Without the last of these the "decided" marks of half messages are written
-		// every 3 s only, so that decided ones are checked and delivered again.
-		"transactionTimeOut=3000", "transactionCheckInterval=1000", "transactionCheckMax=5", "transactionOpBatchInterval=100",
+		// every 3 s only, so that decided ones are checked and delivered again; so
+		// they are with a shorter interval on a busy machine.
+		"transactionTimeOut=3000", "transactionCheckInterval=3000", "transactionCheckMax=5", "transactionOpBatchInterval=100",
 		"waitTimeMillsInSendQueue=10000", "waitTimeMillsInPullQueue=10000", "waitTimeMillsInHeartbeatQueue=60000", "waitTimeMillsInTransactionQueue=10000",
 	}
 	if guarded {
