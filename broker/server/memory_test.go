@@ -31,6 +31,8 @@ func TestQuota(t *testing.T) {
 		check := func(want ...int64) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			var sum int64
 			for i, size := range want {
 				if i >= len(in) || in[i] != size {
@@ -43,8 +45,11 @@ func TestQuota(t *testing.T) {
 			}
 		}
 		leave := func() {
-			q.add(-in[0])
+			mu.Lock()
+			first := in[0]
 			in = in[1:]
+			mu.Unlock()
+			q.add(-first) // lets others in
 		}
 		enter(500, done) // alone it may be too large
 		enter(60, done)
