@@ -143,8 +143,10 @@ func (a groupAdmin) Groups(ctx context.Context) ([]driver.GroupInfo, error) {
 	}
 	e.groups.mu.Unlock()
 	e.st.mu.RLock()
-	for k := range e.st.positions {
-		info(k.group)
+	for k, p := range e.st.positions {
+		if p.consumes() {
+			info(k.group)
+		}
 	}
 	e.st.mu.RUnlock()
 	out := make([]driver.GroupInfo, 0, len(infos))
@@ -215,8 +217,8 @@ func (e *engine) groupSlots(group, topic string) []*slot {
 	defer e.groups.mu.Unlock()
 	keys := map[progressKey]bool{}
 	e.st.mu.RLock()
-	for k := range e.st.positions {
-		if k.group == group && (topic == "" || k.topic == topic) {
+	for k, p := range e.st.positions {
+		if k.group == group && p.consumes() && (topic == "" || k.topic == topic) {
 			keys[k] = true
 		}
 	}

@@ -395,6 +395,28 @@ func (s *state) deleteGroup(name string) {
 			delete(s.positions, k)
 		}
 	}
+	// What waits in its retry topic never comes again: the originals do, unless
+	// their topic is gone.
+	t := s.topics[retryTopic(name)]
+	if t == nil {
+		return
+	}
+	for i, origin := range t.origins {
+		s.progressed(record.GroupPositions{
+			Group: name, Topic: origin, Lanes: []record.LanePosition{{Queue: record.RetryLane, Next: t.queues[i].next}},
+		})
+	}
+}
+
+// consumes reports whether the group has come to a queue of the topic itself;
+// where redeliveries go on may be known of a group that was deleted.
+func (p *progress) consumes() bool {
+	for lane := range p.lanes {
+		if lane != record.RetryLane {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *state) progressed(g record.GroupPositions) {

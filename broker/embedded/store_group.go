@@ -25,8 +25,8 @@ func (s *Store) Group(name string) (Group, bool) {
 	if v, ok := st.settings[settingKey{record.OfGroup, name}]; ok {
 		return Group{Name: name, Settings: v}, true
 	}
-	for k := range st.positions {
-		if k.group == name {
+	for k, p := range st.positions {
+		if k.group == name && p.consumes() {
 			return Group{Name: name}, true
 		}
 	}
@@ -40,8 +40,10 @@ func (s *Store) Groups() []Group {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	all := map[string][]byte{}
-	for k := range st.positions {
-		all[k.group] = nil
+	for k, p := range st.positions {
+		if p.consumes() {
+			all[k.group] = nil
+		}
 	}
 	for k, v := range st.settings {
 		if k.scope == record.OfGroup {
@@ -70,7 +72,8 @@ func (s *Store) PutGroup(ctx context.Context, g Group) error {
 }
 
 // DeleteGroup forgets the settings of a group, and its positions too if it is
-// told to. With positions and living members in this process it is
+// told to: it starts anew, and what waits in its retry topic does not come
+// again. With positions and living members in this process it is
 // [driver.FailedPrecondition].
 func (s *Store) DeleteGroup(ctx context.Context, name string, positions bool) error {
 	op := "delete group " + name
@@ -140,7 +143,7 @@ func (s *Store) consumption(pick func(k progressKey, lane int) (string, bool)) [
 	defer st.mu.RUnlock()
 	found := map[string]bool{}
 	for k, p := range st.positions {
-		if k.client != "" {
+		if k.client != "" || !p.consumes() {
 			continue
 		}
 		for lane := range p.lanes {
