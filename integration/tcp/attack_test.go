@@ -64,6 +64,7 @@ func (a *attack) peer(host int) *peer {
 
 // next reads one command; nil at the end of the connection.
 func (p *peer) next() *remoting.Command {
+	_ = p.SetDeadline(time.Now().Add(patience)) // with each answer anew
 	frame, err := p.frames.Next()
 	if err != nil {
 		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
@@ -96,6 +97,7 @@ func (p *peer) all(requests []odd) bool {
 			owed[o.cmd.Opaque] = o.cmd.Code
 		}
 	}
+	_ = p.SetDeadline(time.Now().Add(patience))
 	if _, err := p.Write(out); err != nil {
 		p.a.seen.bad("the server ended a connection whose requests are whole: %v, among %v", err, owed)
 		return false
