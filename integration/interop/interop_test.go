@@ -174,7 +174,7 @@ func (s *suite) together(target peer.Target) {
 	for client := range s.clients {
 		running.Go(func() {
 			for _, sc := range scenarios {
-				if !slices.Contains(sc.clients, client) || !s.wants(sc.name, client) {
+				if !slices.Contains(sc.clients, client) || slices.Contains(sc.calm, client) || !s.wants(sc.name, client) {
 					continue
 				}
 				slots[client] <- struct{}{}
@@ -190,6 +190,13 @@ func (s *suite) together(target peer.Target) {
 
 // alone runs what needs the machine for itself.
 func (s *suite) alone(target peer.Target) {
+	for _, sc := range scenarios {
+		for _, c := range sc.calm {
+			if s.wants(sc.name, c) {
+				s.cell(target, sc, c)
+			}
+		}
+	}
 	if s.wants("volume", goClient) {
 		if err := makeTopics(target, map[string]int{"volume-go": 8, "%RETRY%g-volume-go": 1}); err != nil {
 			s.t.Fatal(err)
