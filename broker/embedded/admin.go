@@ -93,6 +93,7 @@ func (j *topicJob) stage(w *writer) {
 		if w.control(j.frame) {
 			*t = topicPlan{}
 			j.remove.forgetTopic(j.info.Name) // no position of it may be stored behind
+			w.emptied(j.frame, func(_, origin string) bool { return origin == j.info.Name })
 		}
 	case have == j.info.Queues:
 		j.err = driver.Errorf(driver.AlreadyExists, "", "the topic exists with %d queues", have)

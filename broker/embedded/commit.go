@@ -168,7 +168,7 @@ func (w *writer) conclude(r *round) {
 // note forgets what was staged and is applied now, and when there is something
 // to sync or to note.
 func (w *writer) note(r *round) {
-	if len(w.decided)+len(w.halves)+len(w.fired) > 0 {
+	if len(w.decided)+len(w.halves)+len(w.fired)+len(w.gone) > 0 {
 		w.forget(r)
 	}
 	if w.plan.stale {
@@ -187,6 +187,11 @@ func (w *writer) note(r *round) {
 func (w *writer) forget(r *round) {
 	for _, f := range r.frames {
 		delete(w.fired, f.fact.msg.ref)
+		for id, by := range w.gone {
+			if by == f {
+				delete(w.gone, id)
+			}
+		}
 		if w.halves[f.half] == f {
 			delete(w.halves, f.half)
 		}

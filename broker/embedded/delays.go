@@ -202,6 +202,10 @@ func (j *fireJob) stage(w *writer) {
 			j.frames[i] = nil
 			continue
 		}
+		if w.gone[m.queueID] != nil { // whether it comes is known in a moment
+			f.err = &driver.Error{Code: driver.Unavailable, Retryable: true}
+			continue
+		}
 		w.appendMessage(f, t, m.queue)
 		if f.err == nil {
 			w.fired[m.ref] = true

@@ -395,17 +395,20 @@ func (s *state) deleteGroup(name string) {
 			delete(s.positions, k)
 		}
 	}
-	// What waits in its retry topic never comes again: the originals do, unless
-	// their topic is gone.
+	// What waits in its retry topic, or waits for its time to go there, never
+	// comes again: the originals do, unless their topic is gone.
 	t := s.topics[retryTopic(name)]
 	if t == nil {
 		return
 	}
+	gone := map[uint32]bool{}
 	for i, origin := range t.origins {
+		gone[t.queues[i].id] = true
 		s.progressed(record.GroupPositions{
 			Group: name, Topic: origin, Lanes: []record.LanePosition{{Queue: record.RetryLane, Next: t.queues[i].next}},
 		})
 	}
+	s.delays.Drop(func(queue uint32) bool { return gone[queue] })
 }
 
 // consumes reports whether the group has come to a queue of the topic itself;

@@ -108,6 +108,7 @@ func (j *groupJob) stage(w *writer) {
 	f := &frame{fact: fact{kind: record.GroupDeleted, ctl: &control{setting: j.setting}}, head: record.AppendName(nil, j.setting.Name)}
 	if w.control(f) {
 		j.forget.forgetGroup(j.setting.Name) // no position of it may be stored behind
+		w.emptied(f, func(retry, _ string) bool { return retry == retryTopic(j.setting.Name) })
 	}
 	j.frames = append(j.frames, f)
 }

@@ -138,3 +138,42 @@ func TestStore_PositionsOfStrangers(t *testing.T) {
 		}
 	})
 }
+
+// A group that was deleted gets the originals again, so neither what waits in
+// its retry topic nor what waits for its time to go there comes, too.
+func TestStore_DeleteGroupEndsRedeliveries(t *testing.T) {
+	t.Parallel()
+	for what, crash := range map[string]bool{"at once": false, "after a crash": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				k := newKit(t, oneQueue)
+				k.sendN("t", 2)
+				spec := driver.SubscribeSpec{Group: "g", Topic: "t"}
+				c := k.join(k.conn, spec)
+				got := c.fetch("t/0", 2)
+				c.settle("t/0", driver.Retry, 0, got[0])
+				c.settle("t/0", driver.Return, time.Minute, got[1])
+				c.close()
+				k.must("delete", k.store().DeleteGroup(t.Context(), "g", true))
+				if crash {
+					k.crash()
+				}
+				c = k.join(k.conn, spec)
+				for _, d := range c.fetch("t/0", 2) {
+					if d.Attempt != 1 {
+						t.Errorf("%q came with attempt %d", d.Body, d.Attempt)
+					}
+					c.settle("t/0", driver.Ack, 0, d)
+				}
+				time.Sleep(2 * time.Minute)
+				for _, l := range c.owned() {
+					ds, err := l.Fetch(t.Context(), 5)
+					if err != nil || len(ds) > 0 {
+						t.Errorf("%s: got %d deliveries, %v; want none", l.Name(), len(ds), err)
+					}
+				}
+			})
+		})
+	}
+}

@@ -120,6 +120,7 @@ type writer struct {
 	decided map[halves.ID]stagedDecision // staged and not applied
 	halves  map[halves.ID]*frame         // the same
 	fired   map[int64]bool               // the same
+	gone    map[uint32]*frame            // queues of retry topics that a staged deletion empties
 	round   *round
 	nowMs   int64
 	broken  *driver.Error // why the round takes no more frames
@@ -138,8 +139,22 @@ func newWriter(log *commitlog.Log, st *state, mode Sync, logger *slog.Logger, qu
 	return &writer{
 		log: log, st: st, mode: mode, logger: logger, wake: make(chan struct{}, 1),
 		plan:    plan{st: st, queues: queues, autoCreate: autoCreate, topics: map[string]*topicPlan{}, nextID: st.nextID},
-		decided: map[halves.ID]stagedDecision{}, halves: map[halves.ID]*frame{}, fired: map[int64]bool{},
+		decided: map[halves.ID]stagedDecision{}, halves: map[halves.ID]*frame{}, fired: map[int64]bool{}, gone: map[uint32]*frame{},
 		round: newRound(),
+	}
+}
+
+// emptied notes the queues of retry topics that the deletion f empties once it
+// is applied: what becomes due until then must not go there behind it.
+func (w *writer) emptied(f *frame, pick func(retry, origin string) bool) {
+	w.st.mu.RLock()
+	defer w.st.mu.RUnlock()
+	for name, t := range w.st.topics {
+		for i, origin := range t.origins {
+			if pick(name, origin) {
+				w.gone[t.queues[i].id] = f
+			}
+		}
 	}
 }
 
