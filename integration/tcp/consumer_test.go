@@ -117,7 +117,7 @@ func (p *puller) look() (at int64, ok bool) {
 		p.l.complain("look at "+p.name(), err)
 		return 0, false
 	}
-	p.l.found(p.name(), at, end, placed)
+	p.l.found(p.life, p.name(), at, end, placed)
 	return max(at, 0), true
 }
 

@@ -216,7 +216,7 @@ func (u *run) last() {
 			if err != nil {
 				u.t.Fatal(err)
 			}
-			u.l.found(l.name(), at, end, u.l.reached(l.name()))
+			u.l.found(u.l.now(), l.name(), at, end, u.l.reached(l.name()))
 			if max(at, 0) != end {
 				u.l.bad("%s was at its end and is at %d of %d after an end in order", l.name(), at, end)
 			}

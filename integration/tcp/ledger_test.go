@@ -99,9 +99,9 @@ func (l *ledger) now() int {
 
 // fault ends a life: killed is when the signal was sent.
 func (l *ledger) fault(killed time.Time) {
-	l.h.Fault("kill -9")
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.h.Fault("kill -9")
 	l.life++
 	for _, p := range l.lanes {
 		for _, c := range p.committed {
@@ -216,13 +216,20 @@ func (l *ledger) reached(lane string) int64 {
 	return l.placed[lane]
 }
 
-// found notes what the server says of the position of the live group, -1 for
-// none, and of the end of a lane, which had reached placed before. Of a lane
-// one goroutine may note it at a time.
-func (l *ledger) found(lane string, position, end, placed int64) {
+// found notes what the server says in a life of the position of the live
+// group, -1 for none, and of the end of a lane, which had reached placed before.
+// Of a lane one goroutine may note it at a time.
+func (l *ledger) found(life int, lane string, position, end, placed int64) {
 	l.mu.Lock()
 	p := *l.lane(lane)
+	stale := life != l.life // it was said before a kill that is noted already
+	if !stale {
+		l.h.Position(liveGroup, lane, max(position, 0), end, false)
+	}
 	l.mu.Unlock()
+	if stale {
+		return
+	}
 	if position < 0 && p.durable > 0 {
 		l.bad("%s has no position, and %d was durable", lane, p.durable)
 	}
@@ -235,7 +242,6 @@ func (l *ledger) found(lane string, position, end, placed int64) {
 	if end < placed {
 		l.bad("%s ends at %d, and a message was stored at %d", lane, end, placed-1)
 	}
-	l.h.Position(liveGroup, lane, max(position, 0), end, false)
 }
 
 // arrived notes a delivery to the live group.

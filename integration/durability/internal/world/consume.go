@@ -71,9 +71,7 @@ func (w *World) join(t *topic, group string) *consumer {
 func (w *World) fetch(t *topic, c *consumer, group string, n int, each func(l driver.Lane, d *driver.Delivery, noted *history.Delivery)) {
 	w.Helper()
 	for _, l := range c.owned() {
-		ctx, cancel := context.WithTimeout(w.ctx(), patience)
-		ds, err := l.Fetch(ctx, n)
-		cancel()
+		ds, err := w.fetchAll(l, n)
 		if err != nil {
 			w.outcome("fetch from "+l.Name(), err, driver.Corrupt)
 			continue
@@ -90,6 +88,26 @@ func (w *World) fetch(t *topic, c *consumer, group string, n int, each func(l dr
 			each(l, d, t.h.Deliver(group, d.Body, l.Name(), d.Offset))
 		}
 	}
+}
+
+// fetchAll fetches up to n messages. Messages that become due at the same moment
+// are shown one by one, and Fetch may answer the first of them alone; a world
+// waits for the others.
+func (w *World) fetchAll(l driver.Lane, n int) ([]*driver.Delivery, error) {
+	ctx, cancel := context.WithTimeout(w.ctx(), patience)
+	defer cancel()
+	ds, err := l.Fetch(ctx, n)
+	if err != nil || len(ds) == 0 || len(ds) == n {
+		return ds, err
+	}
+	w.idle()
+	now, cancel := context.WithTimeout(w.ctx(), time.Nanosecond)
+	defer cancel()
+	more, err := l.Fetch(now, n-len(ds))
+	if driver.CodeOf(err) == driver.Timeout {
+		err = nil
+	}
+	return append(ds, more...), err
 }
 
 func laneAt(lane string, offset int64) string { return fmt.Sprintf("%s/%d", lane, offset) }
