@@ -171,6 +171,7 @@ func TestBinary_KillAndContinue(t *testing.T) {
 // The file that ships, twenty seeds, each in less than 30 s.
 func TestBinary_TwentySeeds(t *testing.T) {
 	long(t)
+	t.Parallel() // they mostly wait
 	for seed := range 20 {
 		began := time.Now()
 		_, wait := start(t, nil, "-bills", "bills.csv", "-chaos", "0.1", "-seed", strconv.Itoa(seed+1), "-json")
@@ -189,6 +190,7 @@ func TestBinary_TwentySeeds(t *testing.T) {
 // The same, killed at a random moment and continued.
 func TestBinary_TwentySeedsKilled(t *testing.T) {
 	long(t)
+	t.Parallel() // they mostly wait
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("SEED=%d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

@@ -48,7 +48,7 @@ func variants(seed uint64, procs int) []variant {
 func TestMetamorphic(t *testing.T) { // not in parallel: it changes GOMAXPROCS
 	before := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(before)
-	from, to := seeds(t, cases(t, "DURABILITY_METAMORPHIC", 30, 200, 10_000))
+	from, to := seeds(t, cases(t, "DURABILITY_METAMORPHIC", 30, 100, 10_000))
 	want := make([][]string, to-from)
 	for _, procs := range []int{1, 2} {
 		runtime.GOMAXPROCS(procs)
