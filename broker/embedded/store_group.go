@@ -19,11 +19,16 @@ type Group struct {
 
 // Group answers a group that has settings or a position.
 func (s *Store) Group(name string) (Group, bool) {
+	stands := false
+	s.e.groups.standing(name, func(progressKey, int) { stands = true })
 	st := s.e.st
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	if v, ok := st.settings[settingKey{record.OfGroup, name}]; ok {
 		return Group{Name: name, Settings: v}, true
+	}
+	if stands {
+		return Group{Name: name}, true
 	}
 	for k, p := range st.positions {
 		if k.group == name && p.consumes() {
@@ -36,10 +41,11 @@ func (s *Store) Group(name string) (Group, bool) {
 // Groups answers the groups that have settings or a position, in the order of
 // their names.
 func (s *Store) Groups() []Group {
+	all := map[string][]byte{}
+	s.e.groups.standing("", func(k progressKey, _ int) { all[k.group] = nil }) // not stored yet, perhaps
 	st := s.e.st
 	st.mu.RLock()
 	defer st.mu.RUnlock()
-	all := map[string][]byte{}
 	for k, p := range st.positions {
 		if p.consumes() {
 			all[k.group] = nil
@@ -139,10 +145,15 @@ func (s *Store) GroupsOf(topic string) []string {
 // consumption answers, sorted and once each, what pick picks of the positions
 // that are not of broadcast groups.
 func (s *Store) consumption(pick func(k progressKey, lane int) (string, bool)) []string {
+	found := map[string]bool{}
+	s.e.groups.standing("", func(k progressKey, lane int) { // not stored yet, perhaps
+		if name, ok := pick(k, lane); ok {
+			found[name] = true
+		}
+	})
 	st := s.e.st
 	st.mu.RLock()
 	defer st.mu.RUnlock()
-	found := map[string]bool{}
 	for k, p := range st.positions {
 		if k.client != "" || !p.consumes() {
 			continue

@@ -59,6 +59,32 @@ type Check struct {
 	Record []byte
 }
 
+// ParkedRecord is a half message that nobody decided.
+type ParkedRecord struct {
+	// Check has the number of questions that were asked.
+	Check
+	// ParkedMs is when the last one had its time, in milliseconds.
+	ParkedMs int64
+}
+
+// Parked answers up to limit parked half messages, the oldest first. Resolve
+// decides them still.
+func (s *Store) Parked(limit int) ([]ParkedRecord, error) {
+	parked := s.e.parked()
+	out := make([]ParkedRecord, 0, min(limit, len(parked)))
+	for _, h := range parked[:min(max(limit, 0), len(parked))] {
+		r, err := s.Record(h.Pos, nil)
+		if err != nil {
+			return out, readError(err, "read parked half message "+h.Tx)
+		}
+		out = append(out, ParkedRecord{
+			Check:    Check{HalfID: HalfID{Group: h.Group, Tx: h.Tx, Pos: h.Pos}, Number: h.Checks, Record: r.Bytes},
+			ParkedMs: h.ParkedMs,
+		})
+	}
+	return out, nil
+}
+
 // askedAgain is when a half message is asked for again that could not be asked
 // for: no member could be reached.
 const askedAgain = time.Second

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -294,6 +295,53 @@ func (s *slot) move(offset int64, force bool) {
 		return
 	}
 	s.reset(driver.Position{Kind: driver.AtOffset, Offset: offset})
+}
+
+// Flush makes the positions of a group durable that were committed before; with
+// [Cursor.Commit] alone they are so within a second.
+func (s *Store) Flush(ctx context.Context, group string) error {
+	op := "store the positions of group " + group
+	j := &positionsJob{slots: s.e.groups.slotsOf(group)}
+	err := s.run(ctx, op, j, func() *driver.Error { return j.err })
+	if err != nil {
+		for _, sl := range j.slots {
+			sl.touch() // tried again within a second
+		}
+	}
+	return err
+}
+
+// slotsOf answers the lanes in memory of a group that is not broadcast.
+func (g *groups) slotsOf(group string) []*slot {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out []*slot
+	for k, sub := range g.subs {
+		if k.group == group {
+			out = append(append(out, sub.slots[""]...), sub.apart...)
+		}
+	}
+	return out
+}
+
+// standing calls f for each lane in memory on which the group, or any group for
+// "", has a position; not for those that are broadcast.
+func (g *groups) standing(group string, f func(k progressKey, lane int)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for k, sub := range g.subs {
+		if group != "" && k.group != group {
+			continue
+		}
+		for _, s := range slices.Concat(sub.slots[""], sub.apart) {
+			s.mu.Lock()
+			known := s.known
+			s.mu.Unlock()
+			if known {
+				f(progressKey{group: k.group, topic: k.topic}, s.queue)
+			}
+		}
+	}
 }
 
 // grown gives the members of a topic that has more queues their share. Of a

@@ -372,16 +372,8 @@ func (j *resolveJob) finish() {
 	}
 }
 
-// Parked lists half messages that stayed undecided, the longest parked first.
-func (t transactor) Parked(ctx context.Context, limit int) ([]driver.ParkedHalf, error) {
-	const op = "list parked half messages"
-	if limit < 1 {
-		return nil, driver.Errorf(driver.InvalidArgument, op, "limit is %d, it takes 1 and more", limit)
-	}
-	e, failure := t.c.use(ctx, op)
-	if failure != nil {
-		return nil, failure
-	}
+// parked answers the parked half messages, the oldest first.
+func (e *engine) parked() []halves.Half {
 	var parked []halves.Half
 	e.st.mu.RLock()
 	e.st.halves.Undecided(func(h halves.Half) {
@@ -393,6 +385,20 @@ func (t transactor) Parked(ctx context.Context, limit int) ([]driver.ParkedHalf,
 	slices.SortFunc(parked, func(a, b halves.Half) int {
 		return cmp.Or(cmp.Compare(a.ParkedMs, b.ParkedMs), cmp.Compare(a.Pos, b.Pos))
 	})
+	return parked
+}
+
+// Parked lists half messages that stayed undecided, the longest parked first.
+func (t transactor) Parked(ctx context.Context, limit int) ([]driver.ParkedHalf, error) {
+	const op = "list parked half messages"
+	if limit < 1 {
+		return nil, driver.Errorf(driver.InvalidArgument, op, "limit is %d, it takes 1 and more", limit)
+	}
+	e, failure := t.c.use(ctx, op)
+	if failure != nil {
+		return nil, failure
+	}
+	parked := e.parked()
 	var out []driver.ParkedHalf
 	for _, h := range parked[:min(limit, len(parked))] {
 		d, err := e.halfDelivery(h)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
 // Codes 11 (PULL_MESSAGE) and 361 (LITE_PULL_MESSAGE): read messages of one
@@ -27,6 +28,9 @@ func handlePull(s *Server, c *conn, req, resp *remoting.Command) error {
 	room := int64(max(pullBytes, s.store.MaxBody()))
 	if s.unsent.enter(room, c.done, s.closing) {
 		defer s.unsent.add(-room)
+	}
+	if h.Topic == message.CheckMaxTimeTopic {
+		return pullParked(s, &h, resp)
 	}
 	p := &pull{c: c, opaque: req.Opaque, flag: resp.Flag}
 	if err := p.prepare(s, &h); err != nil {

@@ -88,7 +88,7 @@ func (l *lookup) find(code int) *handler {
 func handlers() []handler {
 	return slices.Concat(dataHandlers(), []handler{
 		{code: remoting.ReqHeartbeat, serve: heartBeat, right: heartBeatRight(), apart: true},
-		{code: remoting.ReqUnregisterClient, serve: unregisterClient, right: needs(onGroup("consumerGroup"))},
+		{code: remoting.ReqUnregisterClient, serve: unregisterClient, apart: true, right: needs(onGroup("consumerGroup"))},
 		{code: remoting.ReqGetConsumerListByGroup, serve: getConsumerList, right: needs(onGroup("consumerGroup"))},
 		{code: remoting.ReqCheckClientConfig, serve: checkClientConfig, right: checkClientRight()},
 
