@@ -33,6 +33,8 @@ type Capabilities struct {
 	Queues bool
 	// Durable: what Send answered Stored survives a crash of the broker.
 	Durable bool
+	// MaxGroup is the longest name of a group in bytes. Zero: [MaxName].
+	MaxGroup int
 	// MaxBody is the largest body in bytes, MaxBatch the largest number of
 	// messages in one Send. Zero: no limit.
 	MaxBody, MaxBatch int

@@ -81,6 +81,10 @@ type Limits struct {
 	// CountsAbandoned: deliveries that were never settled (lane lost, crash)
 	// count as attempts, which a broker that counts deliveries cannot avoid.
 	CountsAbandoned bool
+	// ReturnsInPlace: a returned message waits where it is and keeps the
+	// position of its lane back, so that what was settled behind it comes again
+	// when the lane ends before it is settled.
+	ReturnsInPlace bool
 	// MachineRuns is how many random programs the group "machine" runs.
 	// Defaults to 60 in a bubble, else 3; a quarter of it with -short.
 	MachineRuns int

@@ -45,13 +45,15 @@ type modelState struct {
 	e       *env
 	ordered bool
 
-	mu      sync.Mutex
-	msgs    map[string]*progress
-	held    []holding
-	owned   map[string]bool
-	waiting map[string]string // ordered lane → message that was returned to it
-	next    map[string]int    // key → sequence number that is due
-	dying   bool              // the broker crashes: lanes are lost, and Lost may come late
+	mu   sync.Mutex
+	msgs map[string]*progress
+	held []holding
+	// returned are those that wait in place; see [Limits.ReturnsInPlace].
+	returned []holding
+	owned    map[string]bool
+	waiting  map[string]string // ordered lane → message that was returned to it
+	next     map[string]int    // key → sequence number that is due
+	dying    bool              // the broker crashes: lanes are lost, and Lost may come late
 }
 
 func newModelState(e *env, ordered bool) *modelState {
@@ -87,11 +89,17 @@ func (s *modelState) ended(l driver.Lane) {
 		s.msgs[w].notBefore = time.Time{} // the next owner of an ordered lane need not know of the delay
 	}
 	low := int64(-1)
-	for _, h := range s.held {
+	for _, h := range slices.Concat(s.held, s.returned) {
 		if h.lane == l && (low < 0 || h.d.Offset < low) {
 			low = h.d.Offset
 		}
 	}
+	s.returned = slices.DeleteFunc(s.returned, func(h holding) bool {
+		if h.lane == l {
+			s.msgs[h.id].notBefore = time.Time{} // the next owner does not know of the delay
+		}
+		return h.lane == l
+	})
 	if low < 0 {
 		return
 	}
@@ -129,6 +137,7 @@ func (s *modelState) delivered(m *member, l driver.Lane, d *driver.Delivery) {
 		s.inOrder(l.Name(), d.ID, p, what)
 	}
 	p.seen = true
+	s.returned = slices.DeleteFunc(s.returned, func(h holding) bool { return h.id == d.ID })
 	if at := (place{l.Name(), d.Offset}); !slices.Contains(p.places, at) {
 		p.places = append(p.places, at)
 	}
@@ -194,6 +203,9 @@ func (s *modelState) settled(h holding, o driver.Outcome, due time.Time) {
 	case driver.Retry:
 		p.failed++
 	case driver.Return:
+		if s.e.lim.ReturnsInPlace {
+			s.returned = append(s.returned, h)
+		}
 		if s.ordered {
 			s.waiting[h.lane.Name()] = h.id
 		}
@@ -211,7 +223,7 @@ func (s *modelState) crashing() {
 func (s *modelState) crashed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held, s.dying = nil, false
+	s.held, s.returned, s.dying = nil, nil, false
 	clear(s.owned)
 	clear(s.waiting) // an acknowledged message below may come before it
 	for _, p := range s.msgs {

@@ -1,7 +1,9 @@
 package drivertest
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -64,7 +66,10 @@ func longestNames(e *env) {
 	if e.ext.Topics != nil {
 		e.must("create a topic with the longest name", e.ext.Topics.CreateTopic(e.ctx(), driver.TopicInfo{Name: topic, Queues: 1}))
 	}
-	m := e.member(strings.Repeat("g", driver.MaxName), topic)
+	longest := cmp.Or(e.caps.MaxGroup, driver.MaxName)
+	_, err := e.tryJoin("client", driver.SubscribeSpec{Group: strings.Repeat("g", longest+1), Topic: topic}, memberOptions{})
+	e.wantCode(fmt.Sprint("subscribe a group with a name of ", longest+1), err, driver.InvalidArgument)
+	m := e.member(strings.Repeat("g", longest), topic)
 	e.send(message(topic, 1))
 	a := m.take(1)[0]
 	// The names of retry and dead letter topics are longer still.
