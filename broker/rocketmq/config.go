@@ -1,0 +1,189 @@
+package rocketmq
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// Scheme is the scheme of the driver in the setting sluice.broker:
+// rocketmq://host:port, with commas between several name servers.
+const Scheme = "rocketmq"
+
+// Config configures clients of a cluster. The zero value is usable where the
+// setting sluice.broker names the name servers.
+type Config struct {
+	// NameServers are addresses host:port; the setting sluice.broker replaces
+	// them. One is asked at a time; when it does not answer, the next one is.
+	NameServers []string
+	// TLS makes every connection one of TLS. Its ServerName defaults to the
+	// host of the address. Defaults to none.
+	TLS *tls.Config
+	// AccessKey and SecretKey sign every request. Defaults to no signatures.
+	AccessKey, SecretKey string
+	// Dial makes connections. Defaults to that of a [net.Dialer].
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// Timeout bounds one request, connecting included, so that a broker that
+	// is silent leaves time for another attempt elsewhere. Defaults to 3 s,
+	// what Apache's producers have for all their attempts.
+	Timeout time.Duration
+	// NoAutoCreate refuses to send to topics that do not exist, whatever the
+	// brokers would do. Defaults to false: a send asks for the topic, and
+	// brokers that create topics do.
+	NoAutoCreate bool
+	// NoAvoidance sends to brokers in turn, whatever they have answered.
+	// Defaults to false: a broker that failed or was slow is left out for the
+	// time that RocketMQ's table of latencies says.
+	NoAvoidance bool
+	// CompressAbove is the size in bytes from which bodies are compressed;
+	// below zero none is. Defaults to 4096.
+	CompressAbove int
+	// Compression is how. Defaults to zlib, which every client reads.
+	Compression remoting.Compression
+
+	// Durable says that the brokers flush to disk before they answer
+	// (flushDiskType SYNC_FLUSH), which nobody but their operator knows. It is
+	// what [driver.Capabilities] tells. Defaults to false.
+	Durable bool
+
+	// Strategy shares queues among the members of a group. Defaults to
+	// [Averagely].
+	Strategy Strategy
+	// RevokeTimeout is how long a member may take to settle its work on a lane
+	// that another member is to get. Defaults to 30 s.
+	RevokeTimeout time.Duration
+	// Prefetch is how many messages of one queue wait in memory for their
+	// Fetch, 1 to 65535. Defaults to 128.
+	Prefetch int
+
+	// OffsetDir is where the positions of broadcast groups are kept, which are
+	// those of one client id; it must be stable for them to be found again.
+	// Defaults to .sluice/offsets in the home directory.
+	OffsetDir string
+
+	// RouteEvery, HeartbeatEvery, RebalanceEvery and CommitEvery are the
+	// periods of what a client does by itself. Default to 30 s, 30 s, 20 s and
+	// 5 s, those of Apache's clients.
+	RouteEvery, HeartbeatEvery, RebalanceEvery, CommitEvery time.Duration
+
+	// Logger gets what has no caller to tell. The framework sets it.
+	Logger *slog.Logger
+}
+
+const (
+	defaultTimeout  = 3 * time.Second
+	defaultCompress = 4096
+	defaultPrefetch = 128
+	mostPrefetch    = 65535
+	// holdPull is how long a broker may hold a pull that finds nothing, and
+	// pullTimeout how long its answer may take, as in Apache's clients.
+	holdPull    = 15 * time.Second
+	pullTimeout = 30 * time.Second
+	// pullBatch is how many messages one pull asks for; stock brokers answer
+	// at most 32.
+	pullBatch = 32
+	// maxBody is the largest body of a stock broker in bytes, maxBatch the
+	// most messages in one Send.
+	maxBody  = 4 << 20
+	maxBatch = 1024
+	// maxGroup is the longest name of a group that brokers of 5.x take.
+	maxGroup = 120
+)
+
+// withDefaults fills in what is not set and refuses what cannot be.
+func (c Config) withDefaults() (Config, error) {
+	if len(c.NameServers) == 0 {
+		return c, errors.New("no name server; set sluice.broker to rocketmq://host:port, or Config.NameServers")
+	}
+	for _, a := range c.NameServers {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			return c, fmt.Errorf("name server %q; an address is host:port", a)
+		}
+	}
+	if (c.AccessKey == "") != (c.SecretKey == "") {
+		return c, errors.New("an access key without a secret key, or the other way round; set both or none")
+	}
+	if c.Prefetch < 0 || c.Prefetch > mostPrefetch {
+		return c, fmt.Errorf("prefetch %d; it takes 1 to %d", c.Prefetch, mostPrefetch)
+	}
+	for what, d := range map[string]time.Duration{
+		"timeout": c.Timeout, "revoke timeout": c.RevokeTimeout, "period of routes": c.RouteEvery,
+		"period of heartbeats": c.HeartbeatEvery, "period of rebalances": c.RebalanceEvery, "period of commits": c.CommitEvery,
+	} {
+		if d < 0 {
+			return c, fmt.Errorf("%s of %v; it must not be negative", what, d)
+		}
+	}
+	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
+	c.CompressAbove = cmp.Or(c.CompressAbove, defaultCompress)
+	c.Compression = cmp.Or(c.Compression, remoting.CompressionZLIB)
+	c.RevokeTimeout = cmp.Or(c.RevokeTimeout, 30*time.Second)
+	c.Prefetch = cmp.Or(c.Prefetch, defaultPrefetch)
+	c.RouteEvery = cmp.Or(c.RouteEvery, 30*time.Second)
+	c.HeartbeatEvery = cmp.Or(c.HeartbeatEvery, 30*time.Second)
+	c.RebalanceEvery = cmp.Or(c.RebalanceEvery, 20*time.Second)
+	c.CommitEvery = cmp.Or(c.CommitEvery, 5*time.Second)
+	if c.Strategy == nil {
+		c.Strategy = Averagely()
+	}
+	if c.OffsetDir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			home = os.TempDir()
+		}
+		c.OffsetDir = filepath.Join(home, ".sluice", "offsets")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+// parseURL reads the setting sluice.broker.
+func parseURL(s string) ([]string, error) {
+	form := func(why string) error {
+		return fmt.Errorf("broker %q: %s; it takes rocketmq://host:port, with commas between several name servers", redacted(s), why)
+	}
+	rest, ok := strings.CutPrefix(s, Scheme+"://")
+	if !ok {
+		return nil, form("it does not begin with rocketmq://")
+	}
+	rest = strings.TrimSuffix(rest, "/")
+	if strings.ContainsAny(rest, "@?#/") {
+		return nil, form("credentials and other settings are fields of rocketmq.Config")
+	}
+	var out []string
+	for a := range strings.FieldsFuncSeq(rest, func(r rune) bool { return r == ',' || r == ';' }) {
+		out = append(out, strings.TrimSpace(a))
+	}
+	if len(out) == 0 {
+		return nil, form("it names no name server")
+	}
+	return out, nil
+}
+
+// redacted is s without what may be a password.
+func redacted(s string) string {
+	if u, err := url.Parse(s); err == nil {
+		return u.Redacted()
+	}
+	return Scheme + "://…"
+}
+
+// invalid makes an error of settings.
+func invalid(op string, err error) *driver.Error {
+	return driver.Errorf(driver.InvalidArgument, op, "%w", err)
+}

@@ -1,0 +1,526 @@
+package rocketmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+)
+
+const (
+	// unsettledEvery is the period of rebalances while something is missing:
+	// a route, the answer of a broker, a queue that a peer still has.
+	unsettledEvery = time.Second
+	// leaveTimeout bounds what is said to each broker when a member leaves.
+	leaveTimeout = time.Second
+)
+
+// group is the membership of one client in one consumer group. Its goroutine
+// decides which queues the client has; each queue has a goroutine of its own,
+// see [feed].
+type group struct {
+	c    *conn
+	name string
+	wake chan struct{} // a rebalance is wanted now
+	done chan struct{} // closed when the goroutine has ended
+	end  context.CancelFunc
+	// beating is held by who sends a heartbeat, and by who leaves: a heartbeat
+	// that arrives behind the farewell would make a member that is not there.
+	beating turn
+
+	mu       sync.Mutex
+	subs     map[string]*subscription // by topic
+	feeds    map[Queue]*feed
+	version  int64    // of the subscriptions, a time in milliseconds
+	peers    []string // client ids of the other members at the last rebalance
+	departed []string // client ids that were peers
+}
+
+// subscription is the membership for one topic.
+type subscription struct {
+	g    *group
+	spec driver.SubscribeSpec
+	ev   driver.LaneEvents
+	// began are the queues that the topic had when the subscription began; it
+	// is not changed. On others a group without a position begins at the start.
+	began []Queue
+	// closing is closed when Close begins; revoke bounds what is revoked then.
+	closing chan struct{}
+	once    sync.Once
+	revoke  context.Context //nolint:containedctx // that of Close, set before closing is closed
+	gone    chan struct{}   // closed when Close has done its work
+	err     error           // of Close, set before gone is closed
+}
+
+// Subscribe joins a group; see [driver.Conn].
+func (c *conn) Subscribe(ctx context.Context, s driver.SubscribeSpec, ev driver.LaneEvents) (driver.Subscription, error) {
+	op := fmt.Sprintf("subscribe group %s to %s", s.Group, s.Topic)
+	if err := c.use(ctx, op); err != nil {
+		return nil, err
+	}
+	if err := checkSpec(s); err != nil {
+		return nil, invalid(op, err)
+	}
+	r, err := c.routes.renew(ctx, s.Topic, refreshGap)
+	if err != nil && err.Code != driver.NotFound {
+		return nil, asDriver(err, op)
+	}
+	if err := c.agree(ctx, op, s); err != nil {
+		return nil, err
+	}
+	if s.Filter.SQL != "" {
+		if err := c.checkFilter(ctx, op, s); err != nil {
+			return nil, err
+		}
+	}
+	sub := &subscription{spec: s, ev: ev, closing: make(chan struct{}), gone: make(chan struct{})}
+	if r != nil {
+		sub.began = r.read
+	}
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return nil, closed(op)
+	}
+	g := c.groups[s.Group]
+	if g == nil {
+		g = c.newGroup(s.Group)
+		c.groups[s.Group] = g
+	}
+	sub.g = g
+	g.mu.Lock()
+	other := g.subs[s.Topic]
+	if other == nil {
+		g.subs[s.Topic] = sub
+		g.changed()
+	}
+	g.mu.Unlock()
+	c.mu.Unlock()
+	if other != nil {
+		return nil, driver.Errorf(driver.FailedPrecondition, op,
+			"this client has a subscription of the group to the topic, %s; close it first, or use another client", describe(other.spec))
+	}
+	beating, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, errAttempt)
+	defer cancel()
+	c.beatGroup(beating, g)
+	g.rebalance()
+	return sub, nil
+}
+
+// checkSpec refuses what no broker could do.
+func checkSpec(s driver.SubscribeSpec) error {
+	if err := driver.ValidGroup(s.Group); err != nil {
+		return err
+	}
+	if len(s.Group) > maxGroup {
+		return fmt.Errorf("group name %.40q… has %d characters; RocketMQ allows %d", s.Group, len(s.Group), maxGroup)
+	}
+	if err := driver.ValidTopic(s.Topic); err != nil {
+		return err
+	}
+	if len(s.Filter.Tags) > 0 && s.Filter.SQL != "" {
+		return errors.New("a filter by tags and by SQL; it takes one of them")
+	}
+	for _, t := range s.Filter.Tags {
+		if err := driver.ValidTag(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// describe names a subscription in errors.
+func describe(s driver.SubscribeSpec) string {
+	how := ""
+	if s.Ordered {
+		how += ", ordered"
+	}
+	if s.Broadcast {
+		how += ", broadcast"
+	}
+	return fmt.Sprintf("%s %s%s", s.Topic, s.Filter, how)
+}
+
+// newGroup starts the membership of a group. c.mu is held.
+func (c *conn) newGroup(name string) *group {
+	root, end := context.WithCancel(c.root)
+	g := &group{
+		c: c, name: name, wake: make(chan struct{}, 1), done: make(chan struct{}), end: end, beating: newTurn(),
+		subs: map[string]*subscription{}, feeds: map[Queue]*feed{},
+	}
+	c.wg.Go(func() {
+		defer close(g.done)
+		g.run(root)
+	})
+	return g
+}
+
+// changed gives the subscriptions a new version. mu is held.
+func (g *group) changed() { g.version = max(g.version+1, time.Now().UnixMilli()) }
+
+// rebalance asks for one now.
+func (g *group) rebalance() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// all are the subscriptions of the group.
+func (g *group) all() []*subscription {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]*subscription, 0, len(g.subs))
+	for _, s := range g.subs {
+		out = append(out, s)
+	}
+	return out
+}
+
+// topics are those whose brokers the group deals with, the retry topic included.
+func (g *group) topics() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := []string{driver.RetryTopic(g.name)}
+	for t := range g.subs {
+		out = append(out, t)
+	}
+	return out
+}
+
+// run rebalances until the group ends.
+func (g *group) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.wake:
+		case <-timer.C:
+		}
+		if g.balance(ctx) {
+			timer.Reset(g.c.cfg.RebalanceEvery)
+		} else {
+			timer.Reset(min(unsettledEvery, g.c.cfg.RebalanceEvery))
+		}
+	}
+}
+
+// balance shares the queues of every topic anew. It reports whether all of it
+// could be done.
+func (g *group) balance(ctx context.Context) bool {
+	settled := true
+	retry := false
+	for _, s := range g.all() {
+		select {
+		case <-s.closing:
+			continue
+		default:
+		}
+		retry = retry || !s.spec.Broadcast && !s.spec.Ordered
+		if !g.balanceTopic(ctx, s.spec.Topic, s.spec.Broadcast) {
+			settled = false
+		}
+	}
+	if retry && !g.balanceTopic(ctx, driver.RetryTopic(g.name), false) {
+		settled = false
+	}
+	return settled
+}
+
+// balanceTopic shares the queues of one topic.
+func (g *group) balanceTopic(ctx context.Context, topic string, everything bool) bool {
+	asking, cancel := context.WithTimeoutCause(ctx, g.c.cfg.Timeout, errAttempt)
+	defer cancel()
+	r, err := g.c.routes.get(asking, topic)
+	if err != nil {
+		if err.Code != driver.NotFound {
+			g.c.log.Warn("no route for a topic of a group; its queues stay as they are",
+				slog.String("group", g.name), slog.String("topic", topic), slog.Any("error", err))
+		}
+		return false
+	}
+	want := r.read
+	if !everything {
+		members, err := g.members(asking, topic, r)
+		if err != nil || !slices.Contains(members, g.memberID()) {
+			// The topic was made after the last heartbeat, or a broker has
+			// forgotten the member.
+			g.c.wantBeat()
+		}
+		if err != nil {
+			g.c.log.Debug("the members of a group are not known; its queues stay as they are",
+				slog.String("group", g.name), slog.String("topic", topic), slog.Any("error", err))
+			return false
+		}
+		if !slices.Contains(members, g.memberID()) {
+			g.apply(topic, nil, r) // others share the queues without this member
+			return false
+		}
+		if want, err = g.share(r.read, members); err != nil {
+			g.c.log.Error("the queues of a topic cannot be shared; they stay as they are",
+				slog.String("group", g.name), slog.String("topic", topic), slog.Any("error", err))
+			return false
+		}
+	}
+	return g.apply(topic, want, r)
+}
+
+// share answers the queues of this member.
+func (g *group) share(queues []Queue, members []string) ([]Queue, error) {
+	if len(queues) == 0 {
+		return nil, nil
+	}
+	return g.c.cfg.Strategy.Allocate(g.memberID(), queues, members)
+}
+
+// apply starts and ends queues of a topic. It reports whether nothing is under
+// way that needs another look soon.
+func (g *group) apply(topic string, want []Queue, r *route) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	settled := true
+	for q, f := range g.feeds {
+		if q.Topic != topic {
+			continue
+		}
+		switch {
+		case !slices.Contains(want, q):
+			f.stop()
+			settled = false
+		case f.stopping():
+			settled = false // it starts again when it has ended
+		}
+	}
+	for _, q := range want {
+		if g.feeds[q] == nil {
+			g.start(q, r.number(q))
+		}
+	}
+	return settled
+}
+
+// start begins to consume a queue, unless nobody is there for it. mu is held.
+func (g *group) start(q Queue, number int) {
+	f := newFeed(g, q, number)
+	if f == nil {
+		return
+	}
+	g.feeds[q] = f
+	g.c.wg.Go(f.run)
+}
+
+// ended is told by a feed that it has ended.
+func (g *group) ended(f *feed) {
+	g.mu.Lock()
+	if g.feeds[f.queue] == f {
+		delete(g.feeds, f.queue)
+	}
+	g.mu.Unlock()
+	g.rebalance()
+}
+
+// memberMark separates a client id from what the member subscribes to.
+const memberMark = "~"
+
+// memberID is the id by which the group knows this member: that of the client,
+// and a hash of each topic that it subscribes to, so that members with other
+// topics do not count on it for theirs. Brokers of RocketMQ keep one set of
+// subscriptions for a whole group, that of the last heartbeat, which cannot
+// tell.
+func (g *group) memberID() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var marks []string
+	for topic, s := range g.subs {
+		select {
+		case <-s.closing:
+			continue
+		default:
+		}
+		marks = append(marks, topicMark(topic, s.spec.Ordered))
+	}
+	slices.Sort(marks)
+	return g.c.id + memberMark + strings.Join(marks, memberMark)
+}
+
+// topicMark is the mark of a topic.
+func topicMark(topic string, ordered bool) string {
+	mark := fmt.Sprintf("%08x", uint32(message.TagCode(topic)))
+	if ordered {
+		return mark + "o"
+	}
+	return mark
+}
+
+// parseMember reads the id of a member. Marks are nil for a client that is not
+// Sluice's, which is taken to subscribe to everything.
+func parseMember(id string) (client string, marks []string) {
+	client, rest, ok := strings.Cut(id, memberMark)
+	if !ok {
+		return id, nil
+	}
+	return client, strings.Split(rest, memberMark)
+}
+
+// members asks a broker of the topic who is in the group and subscribes to the
+// topic. An empty answer is an answer; no answer is an error.
+func (g *group) members(ctx context.Context, topic string, r *route) ([]string, error) {
+	req := &remoting.Command{Code: remoting.ReqGetConsumerListByGroup, Fields: remoting.Fields{{Name: "consumerGroup", Value: g.name}}}
+	var errs []error
+	for _, broker := range r.brokersOf() {
+		addr, _, ok := g.c.routes.replica(broker, masterID)
+		if !ok {
+			continue
+		}
+		a, err := g.c.call(ctx, "list the members of group "+g.name, addr, req, false)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		list, decodeErr := remoting.DecodeConsumerList(a.Body)
+		if decodeErr != nil {
+			errs = append(errs, decodeErr)
+			continue
+		}
+		g.notePeers(list.ClientIDs)
+		return subscribers(list.ClientIDs, topic), nil
+	}
+	return nil, errors.Join(append(errs, fmt.Errorf("no broker of topic %s answers", topic))...)
+}
+
+// subscribers are the members that subscribe to the topic, sorted; everybody
+// has a share in a retry topic.
+func subscribers(ids []string, topic string) []string {
+	all := strings.HasPrefix(topic, driver.RetryTopic(""))
+	var out []string
+	for _, id := range ids {
+		_, marks := parseMember(id)
+		if all || marks == nil || slices.Contains(marks, topicMark(topic, false)) || slices.Contains(marks, topicMark(topic, true)) {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// mostDeparted is how many members that left are remembered.
+const mostDeparted = 64
+
+// notePeers remembers who has left, so that what they have locked can be taken.
+func (g *group) notePeers(ids []string) {
+	var now []string
+	for _, id := range ids {
+		if client, _ := parseMember(id); client != g.c.id {
+			now = append(now, client)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, id := range g.peers {
+		if !slices.Contains(now, id) && !slices.Contains(g.departed, id) {
+			g.departed = append(g.departed, id)
+		}
+	}
+	g.departed = slices.DeleteFunc(g.departed, func(id string) bool { return slices.Contains(now, id) })
+	if n := len(g.departed) - mostDeparted; n > 0 {
+		g.departed = slices.Delete(g.departed, 0, n)
+	}
+	g.peers = now
+}
+
+// others tells who else is in the group, and who was.
+func (g *group) others() (peers int, departed []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.peers), slices.Clone(g.departed)
+}
+
+// Close leaves the group; see [driver.Subscription].
+func (s *subscription) Close(ctx context.Context) error {
+	first := false
+	s.once.Do(func() {
+		first = true
+		s.revoke = ctx
+		close(s.closing)
+	})
+	if !first {
+		select {
+		case <-s.gone:
+			return s.err
+		case <-ctx.Done():
+			return driver.FromContext(ctx, "close the subscription of group "+s.spec.Group, false)
+		}
+	}
+	s.err = s.g.leave(ctx, s)
+	close(s.gone)
+	return s.err
+}
+
+// leave ends the feeds of a subscription and tells the brokers. That the
+// positions are stored is told by the error.
+func (g *group) leave(ctx context.Context, s *subscription) error {
+	g.mu.Lock()
+	var ending []*feed
+	for q, f := range g.feeds {
+		if q.Topic == s.spec.Topic || f.serves(s) {
+			f.stop()
+			ending = append(ending, f)
+		}
+	}
+	g.mu.Unlock()
+	var errs []error
+	for _, f := range ending {
+		<-f.done // bounded: what it waits for ends with s.revoke
+		errs = append(errs, f.err)
+	}
+	id := g.memberID()
+	g.c.mu.Lock()
+	g.mu.Lock()
+	delete(g.subs, s.spec.Topic)
+	g.changed()
+	last := len(g.subs) == 0
+	if last && g.c.groups[g.name] == g {
+		delete(g.c.groups, g.name)
+	}
+	g.mu.Unlock()
+	g.c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if last {
+		g.end()
+		<-g.done
+		if g.beating.take(ctx) {
+			defer g.beating.give()
+		}
+		g.unregister(ctx, id, s.spec.Topic)
+	} else {
+		g.c.beatGroup(ctx, g)
+		g.rebalance()
+	}
+	return errors.Join(errs...)
+}
+
+// unregister tells every broker that the member has left.
+func (g *group) unregister(ctx context.Context, id, topic string) {
+	req := &remoting.Command{Code: remoting.ReqUnregisterClient}
+	remoting.UnregisterClient{ClientID: id, ConsumerGroup: g.name}.AppendTo(&req.Fields)
+	var wg sync.WaitGroup
+	for _, addr := range g.c.routes.addresses([]string{topic, driver.RetryTopic(g.name)}, true) {
+		wg.Go(func() {
+			if _, err := g.c.call(ctx, "leave group "+g.name, addr, req, true); err != nil {
+				g.c.log.Debug("a broker was not told that a member has left", slog.String("group", g.name), slog.Any("error", err))
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,208 @@
+package rocketmq
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// keep is the goroutine of a client that does what is to be done from time to
+// time: routes, heartbeats, locks, positions.
+func (c *conn) keep() {
+	var last [4]time.Time
+	for i := range last {
+		last[i] = time.Now()
+	}
+	tick := time.NewTicker(min(time.Second, c.cfg.CommitEvery, c.cfg.HeartbeatEvery, c.cfg.RouteEvery))
+	defer tick.Stop()
+	due := func(i int, every time.Duration) bool {
+		if time.Since(last[i]) < every {
+			return false
+		}
+		last[i] = time.Now()
+		return true
+	}
+	for {
+		var topic string
+		select {
+		case <-c.root.Done():
+			return
+		case topic = <-c.stale:
+			c.refresh(topic, refreshGap)
+			continue
+		case <-c.beat:
+			c.beatAll()
+			continue
+		case <-tick.C:
+		}
+		if due(0, c.cfg.HeartbeatEvery) {
+			c.beatAll()
+		}
+		if due(1, c.cfg.RouteEvery) {
+			for _, topic := range c.routes.all() {
+				c.refresh(topic, c.cfg.RouteEvery/2)
+			}
+		}
+		if due(2, leaseEvery) {
+			c.eachGroup(func(ctx context.Context, g *group) { g.renewLeases(ctx) })
+		}
+		if due(3, c.cfg.CommitEvery) {
+			c.eachGroup(func(ctx context.Context, g *group) { g.commitAll(ctx) })
+		}
+	}
+}
+
+// refresh asks for a route again and lets the groups look at it.
+func (c *conn) refresh(topic string, gap time.Duration) {
+	ctx, cancel := context.WithTimeoutCause(c.root, c.cfg.Timeout, errAttempt)
+	defer cancel()
+	before := c.routes.known(c.routes.topic(topic))
+	after, err := c.routes.renew(ctx, topic, gap)
+	if err != nil && err.Code != driver.NotFound && c.root.Err() == nil {
+		c.log.Warn("a route is not to be had; the one before counts", slog.String("topic", topic), slog.Any("error", err))
+		return
+	}
+	if before == after {
+		return
+	}
+	for _, g := range c.allGroups() {
+		if slices.Contains(g.topics(), topic) {
+			g.rebalance()
+		}
+	}
+}
+
+func (c *conn) allGroups() []*group {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]*group, 0, len(c.groups))
+	for _, g := range c.groups {
+		out = append(out, g)
+	}
+	return out
+}
+
+// eachGroup runs f for all groups side by side, within the time of a request.
+func (c *conn) eachGroup(f func(ctx context.Context, g *group)) {
+	ctx, cancel := context.WithTimeoutCause(c.root, c.cfg.Timeout, errAttempt)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, g := range c.allGroups() {
+		wg.Go(func() { f(ctx, g) })
+	}
+	wg.Wait()
+}
+
+// commitAll stores the positions that have changed.
+func (g *group) commitAll(ctx context.Context) {
+	g.mu.Lock()
+	feeds := make([]*feed, 0, len(g.feeds))
+	for _, f := range g.feeds {
+		feeds = append(feeds, f)
+	}
+	g.mu.Unlock()
+	for _, f := range feeds {
+		f.mu.Lock()
+		begun := f.begun
+		f.mu.Unlock()
+		if !begun || f.stopping() {
+			continue
+		}
+		if err := f.commit(ctx); err != nil && ctx.Err() == nil {
+			g.c.log.Debug("a position was not stored yet", slog.Any("error", err))
+		}
+	}
+}
+
+// turn is a lock that can be waited for in time.
+type turn chan struct{}
+
+func newTurn() turn {
+	t := make(turn, 1)
+	t <- struct{}{}
+	return t
+}
+
+// take reports whether the turn came before ctx ended.
+func (t turn) take(ctx context.Context) bool {
+	select {
+	case <-t:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (t turn) give() { t <- struct{}{} }
+
+// beatAll sends the heartbeats of every group.
+func (c *conn) beatAll() {
+	c.eachGroup(func(ctx context.Context, g *group) { c.beatGroup(ctx, g) })
+	c.beatProducers()
+}
+
+// beatGroup registers the member of a group at every broker of its topics.
+func (c *conn) beatGroup(ctx context.Context, g *group) {
+	if !g.beating.take(ctx) {
+		return
+	}
+	defer g.beating.give()
+	data, ok := g.consumerData()
+	if !ok {
+		return
+	}
+	body := remoting.Heartbeat{ClientID: g.memberID(), Consumers: []remoting.ConsumerData{data}}.AppendTo(nil)
+	c.beatTo(ctx, c.routes.addresses(g.topics(), true), body)
+}
+
+// beatTo sends one heartbeat to several brokers.
+func (c *conn) beatTo(ctx context.Context, addrs []string, body []byte) {
+	var wg sync.WaitGroup
+	for _, addr := range addrs {
+		wg.Go(func() {
+			if _, err := c.call(ctx, "send a heartbeat to "+addr, addr, &remoting.Command{Code: remoting.ReqHeartbeat, Body: body}, true); err != nil && ctx.Err() == nil {
+				c.log.Debug("a heartbeat was not taken", slog.Any("error", err))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// consumerData is what a heartbeat says of the group; false if nobody is left.
+func (g *group) consumerData() (remoting.ConsumerData, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	d := remoting.ConsumerData{
+		Group: g.name, ConsumeType: remoting.ConsumePassively, MessageModel: remoting.Clustering, ConsumeFromWhere: remoting.FromFirstOffset,
+	}
+	for _, s := range g.subs {
+		select {
+		case <-s.closing:
+			continue
+		default:
+		}
+		d.Subscriptions = append(d.Subscriptions, subscriptionData(s.spec, g.version))
+		switch s.spec.From.Kind {
+		case driver.Latest:
+			d.ConsumeFromWhere = remoting.FromLastOffset
+		case driver.AtTime:
+			d.ConsumeFromWhere = remoting.FromTimestamp
+		default: // an offset cannot be said
+		}
+		if s.spec.Broadcast {
+			d.MessageModel = remoting.Broadcasting
+		}
+	}
+	if len(d.Subscriptions) == 0 {
+		return d, false
+	}
+	if d.MessageModel == remoting.Clustering {
+		d.Subscriptions = append(d.Subscriptions, subscriptionData(driver.SubscribeSpec{Topic: driver.RetryTopic(g.name)}, g.version))
+	}
+	return d, true
+}

@@ -1,0 +1,254 @@
+package rocketmq
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+)
+
+const (
+	// leaseEvery is the period in which locks are renewed, leaseValid how long
+	// one counts after its renewal; brokers keep a lock for 60 s. These are the
+	// figures of Apache's clients.
+	leaseEvery = 20 * time.Second
+	leaseValid = 30 * time.Second
+	// leaseRetry is the pause before a lock that a peer has is asked for again.
+	leaseRetry = 250 * time.Millisecond
+	// leasePatience is what a lane of a group without order waits for its peer
+	// beyond the time that the peer has to settle its work.
+	leasePatience = 5 * time.Second
+	// leaseGroup is what the name of a group has behind it in locks that keep
+	// two members of Sluice from having a queue at the same time. They must
+	// not be in the name of the group itself: a broker takes a group with locks
+	// for an ordered one and sends its redeliveries to the dead letters.
+	leaseGroup = "%LEASE"
+)
+
+// lease is the lock of a feed at its broker. Ordered lanes need it: without it
+// nothing is fetched. For others it keeps a hand-over from overlapping, while
+// there is a peer that honours it; a lane goes on without it.
+type lease struct {
+	f     *feed
+	group string
+	kind  leaseKind
+	// until is when the lock stops to count; guarded by f.mu.
+	until time.Time
+	held  bool // guarded by f.mu
+}
+
+type leaseKind uint8
+
+const (
+	noLease     leaseKind = iota // broadcast: everybody has every queue
+	softLease                    // a courtesy
+	strictLease                  // ordered
+)
+
+func newLease(f *feed) lease {
+	l := lease{f: f, group: leaseName(f.g.name), kind: softLease}
+	switch spec := f.spec(); {
+	case spec.Broadcast:
+		l.kind = noLease
+	case spec.Ordered:
+		l.group, l.kind = f.g.name, strictLease
+	}
+	return l
+}
+
+// leaseName is the name of the locks of a group without order. It is no longer
+// than a group may be.
+func leaseName(group string) string {
+	const hash = 8
+	if most := maxGroup - len(leaseGroup) - hash; len(group) > most {
+		group = fmt.Sprintf("%s%0*x", group[:most], hash, uint32(message.TagCode(group)))
+	}
+	return group + leaseGroup
+}
+
+// acquire waits for the lock; false: the feed is to end.
+func (l *lease) acquire() bool {
+	f := l.f
+	if l.kind == noLease {
+		return f.ctx.Err() == nil
+	}
+	began := time.Now()
+	for f.ctx.Err() == nil {
+		// To the end, whatever happens meanwhile: a lock whose answer nobody has
+		// heard would keep others away for a minute.
+		got, err := f.c.lock(context.WithoutCancel(f.ctx), f.queue.Broker, l.group, []Queue{f.queue})
+		if err == nil && len(got) == 1 || err != nil && err.MaybeDone {
+			f.mu.Lock()
+			l.held = true // so that it is released
+			if err == nil {
+				l.until = time.Now().Add(leaseValid)
+			}
+			f.mu.Unlock()
+		}
+		if err == nil && len(got) == 1 {
+			return f.ctx.Err() == nil
+		}
+		if l.kind == softLease && l.without(err, time.Since(began)) {
+			return true
+		}
+		sleep(f.ctx, leaseRetry)
+	}
+	return false
+}
+
+// without reports whether a lane that need not have the lock begins without it.
+func (l *lease) without(err *driver.Error, waited time.Duration) bool {
+	f := l.f
+	if err != nil {
+		switch err.Code {
+		case driver.Unsupported, driver.PermissionDenied, driver.InvalidArgument:
+			f.c.log.Warn("the broker gives no locks; a queue that changes its owner may be delivered twice",
+				slog.String("group", f.g.name), slog.String("queue", f.queue.String()), slog.Any("error", err))
+			return true
+		default:
+			return waited > leasePatience
+		}
+	}
+	peers, departed := f.g.others()
+	for _, id := range departed {
+		// It cannot unlock any more, and would do so for a minute.
+		f.c.unlock(f.ctx, f.queue.Broker, l.group, id, []Queue{f.queue})
+	}
+	return peers == 0 || waited > f.c.cfg.RevokeTimeout+leasePatience
+}
+
+// release gives the lock back.
+func (l *lease) release() {
+	f := l.f
+	f.mu.Lock()
+	held := l.held
+	l.held = false
+	f.mu.Unlock()
+	if !held {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), leaveTimeout)
+	defer cancel()
+	f.c.unlock(ctx, f.queue.Broker, l.group, f.c.id, []Queue{f.queue})
+}
+
+// invalidFor is how long the lane has to wait at least; zero if it may go on.
+// f.mu is held.
+func (l *lease) invalidFor() time.Duration {
+	if l.kind != strictLease || time.Now().Before(l.until) {
+		return 0
+	}
+	return leaseRetry
+}
+
+// renewed notes what a renewal has brought.
+func (l *lease) renewed(asked time.Time, got bool) {
+	f := l.f
+	f.mu.Lock()
+	was := l.held
+	l.held = got
+	if got {
+		l.until = asked.Add(leaseValid)
+	}
+	f.mu.Unlock()
+	switch {
+	case got && !was:
+		for _, lane := range f.lanes {
+			lane.nudge()
+		}
+	case !got && was && l.kind == strictLease:
+		f.lose()
+	}
+}
+
+// lose ends the lanes of a feed whose queue somebody else has.
+func (f *feed) lose() {
+	f.c.log.Warn("the lock of a queue was lost", slog.String("group", f.g.name), slog.String("queue", f.queue.String()))
+	f.mu.Lock()
+	f.lease.until = time.Time{}
+	f.mu.Unlock()
+	f.stop() // revokes: what is in flight may be settled, and comes again otherwise
+}
+
+// renewLeases renews the locks of a group.
+func (g *group) renewLeases(ctx context.Context) {
+	type place struct{ broker, group string }
+	at := map[place][]*feed{}
+	g.mu.Lock()
+	for _, f := range g.feeds {
+		if f.lease.kind != noLease && !f.stopping() {
+			p := place{f.queue.Broker, f.lease.group}
+			at[p] = append(at[p], f)
+		}
+	}
+	g.mu.Unlock()
+	for p, feeds := range at {
+		var queues []Queue
+		for _, f := range feeds {
+			queues = append(queues, f.queue)
+		}
+		asked := time.Now()
+		got, err := g.c.lock(ctx, p.broker, p.group, queues)
+		if err != nil {
+			g.c.log.Debug("locks were not renewed", slog.String("group", p.group), slog.String("broker", p.broker), slog.Any("error", err))
+			continue // they count until they are over
+		}
+		for _, f := range feeds {
+			f.lease.renewed(asked, slices.Contains(got, f.queue))
+			select {
+			case <-f.done: // it ended meanwhile, and has unlocked before this
+				f.lease.release()
+			default:
+			}
+		}
+	}
+}
+
+// lock asks the master of a broker for queues and answers those that this
+// client has now.
+func (c *conn) lock(ctx context.Context, broker, group string, queues []Queue) ([]Queue, *driver.Error) {
+	op := "lock queues of group " + group
+	addr, err := c.master(op, broker)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.call(ctx, op, addr, &remoting.Command{Code: remoting.ReqLockBatch, Body: lockBody(group, c.id, queues)}, true)
+	if err != nil {
+		return nil, err
+	}
+	got, decodeErr := remoting.DecodeLockedQueues(a.Body)
+	if decodeErr != nil {
+		return nil, driver.Errorf(driver.Internal, op, "%w", decodeErr)
+	}
+	var out []Queue
+	for _, q := range got.Queues {
+		out = append(out, Queue{q.Topic, q.Broker, q.Queue})
+	}
+	return out, nil
+}
+
+// unlock gives up queues of a client; a broker that does not hear of it frees
+// them after a minute.
+func (c *conn) unlock(ctx context.Context, broker, group, clientID string, queues []Queue) {
+	op := "unlock queues of group " + group
+	addr, err := c.master(op, broker)
+	if err == nil {
+		_, err = c.call(ctx, op, addr, &remoting.Command{Code: remoting.ReqUnlockBatch, Body: lockBody(group, clientID, queues)}, true)
+	}
+	if err != nil {
+		c.log.Debug("queues were not unlocked", slog.String("group", group), slog.String("broker", broker), slog.Any("error", err))
+	}
+}
+
+func lockBody(group, clientID string, queues []Queue) []byte {
+	b := remoting.LockBatch{ClientID: clientID, Group: group}
+	for _, q := range queues {
+		b.Queues = append(b.Queues, remoting.MessageQueue{Topic: q.Topic, Broker: q.Broker, Queue: q.ID})
+	}
+	return b.AppendTo(nil)
+}

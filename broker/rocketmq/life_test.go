@@ -1,0 +1,136 @@
+package rocketmq_test
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/rocketmq"
+)
+
+// nobody takes lanes and has nothing to settle.
+type nobody struct{ assigned chan driver.Lane }
+
+func (n nobody) Assigned(l driver.Lane)               { n.assigned <- l }
+func (n nobody) Revoked(context.Context, driver.Lane) {}
+func (n nobody) Lost(driver.Lane)                     {}
+
+// Whatever was opened is gone after Close, a hundred times over: goroutines,
+// connections, and the membership at the broker.
+func TestClose_LeavesNothing(t *testing.T) {
+	s := &served{cfg: embedded.Config{}}
+	s.open(t)
+	defer func() {
+		if err := s.close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	var open atomic.Int32
+	connect := s.connect(t, rocketmq.Config{
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if err == nil {
+				open.Add(1)
+				c = &counted{Conn: c, open: &open}
+			}
+			return c, err
+		},
+	})
+	cycle := func() {
+		c, err := connect(t.Context(), "client")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Extensions().Topics.CreateTopic(t.Context(), driver.TopicInfo{Name: "t", Queues: 1}); err != nil && driver.CodeOf(err) != driver.AlreadyExists {
+			t.Fatal(err)
+		}
+		n := nobody{make(chan driver.Lane, 8)}
+		if _, err := c.Subscribe(t.Context(), driver.SubscribeSpec{Group: "g", Topic: "t"}, n); err != nil {
+			t.Fatal(err)
+		}
+		<-n.assigned
+		if r := c.Send(t.Context(), driver.SendRequest{Messages: []*driver.Message{{Topic: "t"}}}); r[0].Err != nil {
+			t.Fatal(r[0].Err)
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := open.Load(); n != 0 {
+			t.Fatalf("%d connections are open after Close", n)
+		}
+	}
+	cycle()
+	before := runtime.NumGoroutine()
+	for range 100 {
+		cycle()
+	}
+	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+3; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines after 100 clients, %d after the first", runtime.NumGoroutine(), before)
+		}
+	}
+	watch, err := connect(t.Context(), "watch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = watch.Close(context.Background()) }()
+	groups, err := watch.Extensions().Groups.Groups(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range groups {
+		if len(g.Members) > 0 {
+			t.Errorf("group %s still has the members %q", g.Name, g.Members)
+		}
+	}
+}
+
+type counted struct {
+	net.Conn
+	open   *atomic.Int32
+	closed atomic.Bool
+}
+
+func (c *counted) Close() error {
+	if !c.closed.Swap(true) {
+		c.open.Add(-1)
+	}
+	return c.Conn.Close()
+}
+
+// A server that takes connections and says nothing: the request ends in time,
+// and one connection was made for it.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	dials := 0
+	const timeout = 100 * time.Millisecond
+	d := rocketmq.New(rocketmq.Config{
+		NameServers: []string{l.Addr().String()}, Timeout: timeout, OffsetDir: t.TempDir(),
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials++
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	})
+	began := time.Now()
+	_, err = d.Open(t.Context(), driver.Config{ClientID: "c"})
+	e := driver.CodeOf(err)
+	if e != driver.Timeout {
+		t.Errorf("open answers %v (%v), want a timeout", err, e)
+	}
+	if took := time.Since(began); took < timeout || took > 50*timeout {
+		t.Errorf("open took %v with a timeout of %v", took, timeout)
+	}
+	if dials != 1 {
+		t.Errorf("one client made %d connections", dials)
+	}
+}

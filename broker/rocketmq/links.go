@@ -1,0 +1,152 @@
+package rocketmq
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/rpc"
+)
+
+// links are the connections of one client, one for each address, which
+// everything that the client does shares. A connection is made when it is
+// needed and made again when it was lost.
+type links struct {
+	dial func(ctx context.Context, addr string) (*rpc.Conn, error)
+	// lost is called, from a goroutine of links, when a connection ended that
+	// was not closed here.
+	lost func(addr string)
+	// root ends with the client; attempts to connect end with it.
+	root context.Context //nolint:containedctx // the life of the client, see newLinks
+
+	mu    sync.Mutex
+	links map[string]*link // nil once closed
+	wg    sync.WaitGroup
+}
+
+// link is the connection to one address, or the attempt to make it.
+type link struct {
+	ready chan struct{} // closed once the rest is set
+	conn  *rpc.Conn
+	err   error
+	// silent counts the requests since the last answer that got none in time.
+	silent atomic.Int32
+}
+
+// mostSilent is how many requests in a row get no answer before a connection is
+// taken for dead. One that is half open tells nothing, and the system would
+// take a quarter of an hour.
+const mostSilent = 3
+
+// newLinks answers links that live until close; root ends attempts to connect.
+func newLinks(root context.Context, dial func(ctx context.Context, addr string) (*rpc.Conn, error), lost func(addr string)) *links {
+	return &links{dial: dial, lost: lost, root: root, links: map[string]*link{}}
+}
+
+// get answers the connection to addr. An attempt to connect is shared by all
+// who wait for it and goes on when ctx ends, within the time that dial has.
+func (s *links) get(ctx context.Context, addr string) (*link, error) {
+	s.mu.Lock()
+	if s.links == nil {
+		s.mu.Unlock()
+		return nil, errClosed
+	}
+	l := s.links[addr]
+	if l == nil {
+		l = &link{ready: make(chan struct{})}
+		s.links[addr] = l
+		s.wg.Go(func() { s.run(addr, l) }) //nolint:contextcheck // the attempt is everybody's
+	}
+	s.mu.Unlock()
+	select {
+	case <-l.ready:
+		return l, l.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// run makes one connection and waits for its end.
+func (s *links) run(addr string, l *link) {
+	l.conn, l.err = s.dial(s.root, addr)
+	s.mu.Lock()
+	open := s.links != nil
+	if l.err != nil || !open {
+		delete(s.links, addr)
+	}
+	s.mu.Unlock()
+	if l.err == nil && !open {
+		_ = l.conn.Close()
+		l.conn, l.err = nil, errClosed
+	}
+	close(l.ready)
+	if l.err != nil {
+		return
+	}
+	<-l.conn.Done()
+	s.mu.Lock()
+	open = s.links != nil
+	if s.links[addr] == l {
+		delete(s.links, addr)
+	}
+	s.mu.Unlock()
+	_ = l.conn.Close()
+	if open {
+		s.lost(addr)
+	}
+}
+
+// drop ends a connection that is of no use any more; run does the rest.
+func (s *links) drop(addr string, l *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.links[addr] == l {
+		delete(s.links, addr)
+		s.wg.Go(func() { _ = l.conn.Close() }) // waits for its handler
+	}
+}
+
+// close ends all connections and waits for the goroutines.
+func (s *links) close() {
+	s.mu.Lock()
+	all := s.links
+	s.links = nil
+	s.mu.Unlock()
+	for _, l := range all {
+		select {
+		case <-l.ready:
+			if l.conn != nil {
+				_ = l.conn.Close()
+			}
+		default: // run sees that links are closed
+		}
+	}
+	s.wg.Wait()
+}
+
+// call asks addr and waits for the answer, whatever its code.
+func (s *links) call(ctx context.Context, addr string, req *remoting.Command) (*remoting.Command, error) {
+	l, err := s.get(ctx, addr)
+	if err != nil {
+		return nil, &rpc.Error{Op: remoting.RequestName(req.Code), Addr: addr, Err: err}
+	}
+	a, err := l.conn.Call(ctx, req)
+	switch {
+	case err == nil:
+		l.silent.Store(0)
+	case errors.Is(context.Cause(ctx), errAttempt) && l.silent.Add(1) >= mostSilent:
+		s.drop(addr, l)
+	}
+	return a, err
+}
+
+// oneWay sends what is not answered.
+func (s *links) oneWay(ctx context.Context, addr string, req *remoting.Command) error {
+	l, err := s.get(ctx, addr)
+	if err != nil {
+		return &rpc.Error{Op: remoting.RequestName(req.Code), Addr: addr, Err: err}
+	}
+	return l.conn.OneWay(ctx, req)
+}

@@ -1,0 +1,215 @@
+package rocketmq
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting"
+)
+
+// noPosition is what a group has that never stored one.
+const noPosition int64 = -1
+
+// storePosition stores the position of a group on a queue.
+func (c *conn) storePosition(ctx context.Context, op, group string, q Queue, at int64) *driver.Error {
+	addr, err := c.writer(op, q.Broker)
+	if err != nil {
+		return err
+	}
+	req := &remoting.Command{Code: remoting.ReqUpdateConsumerOffset}
+	remoting.UpdateOffset{Group: group, Topic: q.Topic, QueueID: int32(q.ID), CommitOffset: at}.AppendTo(&req.Fields)
+	req.Fields.Add("bname", q.Broker)
+	_, err = c.call(ctx, op, addr, req, true)
+	return err
+}
+
+// writer is who takes positions: the master, or while there is none a slave.
+func (c *conn) writer(op, broker string) (string, *driver.Error) {
+	addr, _, ok := c.routes.replica(broker, masterID)
+	if !ok {
+		_, err := c.master(op, broker)
+		return "", err
+	}
+	return addr, nil
+}
+
+// position answers the stored position of a group on a queue, noPosition if
+// there is none. An error is never taken for none.
+func (c *conn) position(ctx context.Context, group string, q Queue) (int64, *driver.Error) {
+	op := "read the position of group " + group + " on " + q.String()
+	addr, err := c.writer(op, q.Broker)
+	if err != nil {
+		return 0, err
+	}
+	req := &remoting.Command{Code: remoting.ReqQueryConsumerOffset}
+	remoting.QueryOffset{Group: group, Topic: q.Topic, QueueID: int32(q.ID)}.AppendTo(&req.Fields)
+	req.Fields.Add("bname", q.Broker)
+	a, err := c.call(ctx, op, addr, req, false, remoting.ResQueryNotFound)
+	if err != nil {
+		return 0, err
+	}
+	if a.Code == remoting.ResQueryNotFound {
+		return noPosition, nil
+	}
+	return offsetField(op, a)
+}
+
+// offsetField reads the field offset of an answer.
+func offsetField(op string, a *remoting.Command) (int64, *driver.Error) {
+	n, err := strconv.ParseInt(a.Fields.Get("offset"), 10, 64)
+	if err != nil || n < 0 {
+		return 0, driver.Errorf(driver.Internal, op, "the answer has the offset %q", a.Fields.Get("offset"))
+	}
+	return n, nil
+}
+
+// bound answers the first offset of a queue, or with ReqGetMaxOffset the one
+// behind the last.
+func (c *conn) bound(ctx context.Context, op string, code int, q Queue) (int64, *driver.Error) {
+	addr, err := c.writer(op, q.Broker)
+	if err != nil {
+		return 0, err
+	}
+	req := &remoting.Command{Code: code}
+	remoting.QueueOffset{Topic: q.Topic, QueueID: int32(q.ID), Committed: true}.AppendTo(&req.Fields)
+	req.Fields.Add("bname", q.Broker)
+	a, err := c.call(ctx, op, addr, req, false)
+	if err != nil {
+		return 0, err
+	}
+	n, parseErr := strconv.ParseInt(a.Fields.Get("offset"), 10, 64)
+	if parseErr != nil {
+		return 0, driver.Errorf(driver.Internal, op, "the answer has the offset %q", a.Fields.Get("offset"))
+	}
+	return max(n, 0), nil
+}
+
+// locate answers the offset of a position, within the ends of the queue.
+func (c *conn) locate(ctx context.Context, op string, q Queue, p driver.Position) (int64, *driver.Error) {
+	low, err := c.bound(ctx, op, remoting.ReqGetMinOffset, q)
+	if err != nil {
+		return 0, err
+	}
+	if p.Kind == driver.Earliest {
+		return low, nil
+	}
+	high, err := c.bound(ctx, op, remoting.ReqGetMaxOffset, q)
+	if err != nil {
+		return 0, err
+	}
+	at := high
+	switch p.Kind {
+	case driver.AtOffset:
+		at = p.Offset
+	case driver.AtTime:
+		if at, err = c.search(ctx, op, q, p); err != nil {
+			return 0, err
+		}
+	default: // Latest
+	}
+	return min(max(at, low), high), nil
+}
+
+// search asks for the first message stored at or after a time.
+func (c *conn) search(ctx context.Context, op string, q Queue, p driver.Position) (int64, *driver.Error) {
+	ms := dueOf(p)
+	if ms <= 0 {
+		return 0, nil
+	}
+	if ms == math.MaxInt64 {
+		return math.MaxInt64, nil
+	}
+	addr, err := c.writer(op, q.Broker)
+	if err != nil {
+		return 0, err
+	}
+	req := &remoting.Command{Code: remoting.ReqSearchOffsetByTimestamp}
+	remoting.SearchOffset{Topic: q.Topic, QueueID: int32(q.ID), Timestamp: ms}.AppendTo(&req.Fields)
+	req.Fields.Add("bname", q.Broker)
+	a, err := c.call(ctx, op, addr, req, false)
+	if err != nil {
+		return 0, err
+	}
+	at, err := offsetField(op, a)
+	if err != nil {
+		return 0, err
+	}
+	return c.afterTime(ctx, op, q, at, ms)
+}
+
+// afterTime corrects brokers that answer the last message when all are older:
+// then the position is behind it.
+func (c *conn) afterTime(ctx context.Context, op string, q Queue, at, ms int64) (int64, *driver.Error) {
+	high, err := c.bound(ctx, op, remoting.ReqGetMaxOffset, q)
+	if err != nil || at != high-1 {
+		return at, err
+	}
+	found, err := c.browse(ctx, q, at, 1)
+	if err != nil {
+		return 0, err
+	}
+	if len(found) == 1 && found[0].StoredAt.UnixMilli() < ms {
+		return at + 1, nil
+	}
+	return at, nil
+}
+
+// dueOf is the time of a position in milliseconds, rounded up.
+func dueOf(p driver.Position) int64 {
+	if p.Time.IsZero() {
+		return 0
+	}
+	ms := p.Time.UnixMilli()
+	if p.Time.Nanosecond()%1e6 != 0 {
+		ms++
+	}
+	return ms
+}
+
+// start answers where a feed begins; false: it is to end.
+func (f *feed) start() (int64, bool) {
+	for f.ctx.Err() == nil {
+		at, err := f.firstOffset()
+		if err == nil {
+			return at, true
+		}
+		f.c.log.Warn("where a queue goes on is not known yet", slog.String("group", f.g.name),
+			slog.String("queue", f.queue.String()), slog.Any("error", err))
+		f.c.wantBeat() // a broker may not know the group
+		sleep(f.ctx, retryAfter)
+	}
+	return 0, false
+}
+
+// firstOffset is the position of the group, or where a group without one
+// begins. That is stored at once, so that it does not move with the queue.
+func (f *feed) firstOffset() (int64, *driver.Error) {
+	spec := f.spec()
+	if spec.Broadcast {
+		at, ok, err := f.c.local.get(f.g.name, f.queue)
+		if err != nil {
+			return 0, driver.Errorf(driver.Corrupt, "find where to begin on "+f.queue.String(), "%w", err)
+		}
+		if ok {
+			return at, nil
+		}
+		return f.c.locate(f.ctx, "find where to begin on "+f.queue.String(), f.queue, spec.From)
+	}
+	at, err := f.c.position(f.ctx, f.g.name, f.queue)
+	if err != nil || at != noPosition {
+		return at, err
+	}
+	from := spec.From
+	if !slices.Contains(f.lanes[0].sub.began, f.queue) {
+		from = driver.Position{} // it was added since, or is one of retries: all of it is new
+	}
+	at, err = f.c.locate(f.ctx, "find where to begin on "+f.queue.String(), f.queue, from)
+	if err != nil {
+		return 0, err
+	}
+	return at, f.c.storePosition(f.ctx, "store where group "+f.g.name+" begins on "+f.queue.String(), f.g.name, f.queue, at)
+}

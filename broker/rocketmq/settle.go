@@ -1,0 +1,265 @@
+package rocketmq
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+)
+
+// returnInPlace is the longest delay for which a returned message waits in
+// memory; a longer one would keep the position of its queue behind, so a copy
+// is stored.
+const returnInPlace = 5 * time.Second
+
+// Settle ends deliveries; see [driver.Lane]. Retry and DeadLetter store a copy
+// and end the original when the broker has it.
+func (l *lane) Settle(ctx context.Context, ss []driver.Settlement) error {
+	op := "settle on " + l.name
+	for i, s := range ss {
+		if err := l.checkSettlement(s); err != nil {
+			return driver.Errorf(driver.InvalidArgument, op, "settlement %d: %w", i, err)
+		}
+	}
+	copies, lost := l.begin(ss)
+	if lost {
+		return l.lost("settle on")
+	}
+	errs := make([]*driver.Error, len(copies))
+	var wg sync.WaitGroup
+	for i, s := range copies {
+		wg.Go(func() { errs[i] = l.storeCopy(ctx, s) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return asDriver(err, op)
+		}
+	}
+	return nil
+}
+
+func (l *lane) checkSettlement(s driver.Settlement) error {
+	if s.Delivery == nil {
+		return errors.New("it has no delivery")
+	}
+	t, ok := s.Delivery.Token.(*flight)
+	switch {
+	case !ok || t.lane.f.g.name != l.f.g.name || t.lane.name != l.name:
+		return errors.New("the delivery did not come by this lane")
+	case s.Outcome < driver.Ack || s.Outcome > driver.Return:
+		return fmt.Errorf("outcome %d; it takes Ack, Retry, DeadLetter or Return", s.Outcome)
+	}
+	for k, v := range s.Properties {
+		if err := driver.ValidProperty(k, v); err != nil {
+			return err
+		}
+		if reserved(k) {
+			return fmt.Errorf("property %q is the broker's own", k)
+		}
+	}
+	return nil
+}
+
+// begin applies what needs no copy and answers what does; lost: the lane, or
+// the one by which a delivery came, was given away.
+func (l *lane) begin(ss []driver.Settlement) (copies []driver.Settlement, lost bool) {
+	f := l.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l.ended || slices.ContainsFunc(ss, func(s driver.Settlement) bool { return s.Delivery.Token.(*flight).lane != l }) {
+		return nil, true
+	}
+	inPlace := l.sub.spec.Ordered || l.sub.spec.Broadcast
+	for _, s := range ss {
+		t := s.Delivery.Token.(*flight)
+		if t.settled {
+			continue
+		}
+		t.settled = true
+		switch {
+		case s.Outcome == driver.Ack:
+			f.settledLocked(t.e)
+		case s.Outcome == driver.Return && (inPlace || s.Delay <= returnInPlace):
+			l.giveBack(t.e, s.Delay)
+		case s.Outcome == driver.Retry && inPlace:
+			t.e.failed++
+			l.giveBack(t.e, s.Delay)
+		default:
+			copies = append(copies, s)
+		}
+	}
+	return copies, false
+}
+
+// storeCopy stores the copy that a settlement asks for and ends the original.
+func (l *lane) storeCopy(ctx context.Context, s driver.Settlement) *driver.Error {
+	t := s.Delivery.Token.(*flight)
+	again := redelivery{
+		group: l.f.g.name, from: l.f.queue, number: l.f.number, e: t.e, attempts: s.Delivery.Attempt - 1, delay: s.Delay, added: s.Properties,
+	}
+	switch s.Outcome {
+	case driver.DeadLetter:
+		again.dead = true
+		again.attempts = max(s.Delivery.Attempt, 1)
+	case driver.Retry:
+		again.attempts++
+	default: // Return costs no attempt
+	}
+	err := l.f.c.store(ctx, again)
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	if err != nil {
+		t.settled = false // it is still open
+		return err
+	}
+	l.f.settledLocked(t.e)
+	return nil
+}
+
+// redelivery is a copy of a message for a retry topic, or for the dead letters.
+type redelivery struct {
+	group    string
+	from     Queue
+	number   int // of from among the queues of its topic
+	e        *entry
+	attempts int // that failed
+	delay    time.Duration
+	dead     bool
+	added    map[string]string
+}
+
+// store stores a copy: at the broker that has the original, else at any broker
+// that has the retry topic.
+//
+// It is a send to the retry topic, which, unlike the request to send a message
+// back (36), carries properties, any delay and the number of attempts. Dead
+// letters go the same way: a send whose attempts are more than it allows is put
+// among them by the broker, which makes their topic if there is none.
+func (c *conn) store(ctx context.Context, r redelivery) *driver.Error {
+	topic := driver.RetryTopic(r.group)
+	op := "store a redelivery in " + topic
+	h := remoting.SendMessage{
+		ProducerGroup: producerGroup, Topic: topic, DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: 1,
+		SysFlag:       r.e.stored.SysFlag &^ (message.SysTransaction | message.SysBornHostV6 | message.SysStoreHostV6),
+		BornTimestamp: r.e.stored.BornTimestamp, Flag: r.e.stored.Flag, ReconsumeTimes: int32(r.attempts),
+		MaxReconsumeTimes: mostAttempts, Properties: r.properties(),
+	}
+	if r.dead {
+		op = "store a dead letter of group " + r.group
+		h.MaxReconsumeTimes = 0 // attempts are at least 1
+	}
+	addr, broker, err := c.placeFor(ctx, op, topic, r.from.Broker)
+	if err != nil {
+		return err
+	}
+	h.BrokerName = broker
+	req := &remoting.Command{Code: remoting.ReqSendMessageV2, Body: r.e.stored.Body}
+	h.AppendTo(req.Code, &req.Fields)
+	_, err = c.call(ctx, op, addr, req, true, remoting.ResFlushDiskTimeout, remoting.ResSlaveNotAvailable, remoting.ResFlushSlaveTimeout)
+	if err != nil && ctx.Err() == nil {
+		c.suspect(topic)
+	}
+	return err
+}
+
+// mostAttempts lets the framework alone decide when attempts are over.
+const mostAttempts = 1 << 30
+
+// placeFor answers a master for copies: that of broker, else any of the topic.
+func (c *conn) placeFor(ctx context.Context, op, topic, broker string) (addr, name string, err *driver.Error) {
+	if addr, ok := c.routes.master(broker); ok {
+		return addr, broker, nil
+	}
+	r, err := c.routes.get(ctx, topic)
+	if err != nil {
+		return "", "", asDriver(err, op)
+	}
+	for _, name := range r.brokersOf() {
+		if addr, ok := c.routes.master(name); ok {
+			return addr, name, nil
+		}
+	}
+	_, err = c.master(op, broker)
+	return "", "", err
+}
+
+// properties are those of the original and what the copy adds.
+func (r redelivery) properties() string {
+	s := &r.e.stored
+	props := message.ParseProperties(s.Properties)
+	maps.DeleteFunc(props, func(name, _ string) bool {
+		switch name {
+		case message.Delay, message.TranMsg, message.ProducerGroup, message.RealTopic, message.RealQueueID,
+			message.MsgRegion, message.TraceOn, message.Cluster:
+			return true
+		}
+		return strings.HasPrefix(name, timerPrefix)
+	})
+	set := map[string]string{
+		message.RetryTopic:      r.e.d.Topic,
+		message.OriginMessageID: cmp.Or(props[message.OriginMessageID], r.e.d.OffsetID),
+		firstStored:             cmp.Or(props[firstStored], strconv.FormatInt(s.StoreTimestamp, 10)),
+		message.Wait:            "true",
+	}
+	if r.delay > 0 && !r.dead {
+		set[message.TimerDeliverMs] = strconv.FormatInt(dueAt(time.Now().Add(r.delay)), 10)
+	}
+	if r.dead {
+		r.origin(set)
+	}
+	maps.Copy(props, set)
+	return string(withAdded(props, r.added, set))
+}
+
+// origin says where a dead letter came from.
+func (r redelivery) origin(set map[string]string) {
+	set[driver.DeadTopic] = r.e.d.Topic
+	set[driver.DeadQueue] = strconv.Itoa(r.number)
+	set[driver.DeadOffset] = strconv.FormatInt(r.e.offset, 10)
+	set[driver.DeadGroup] = r.group
+	set[driver.DeadAt] = deadTime(time.Now())
+	if ms, err := strconv.ParseInt(set[firstStored], 10, 64); err == nil {
+		set[driver.DeadFirstAt] = deadTime(time.UnixMilli(ms))
+	}
+}
+
+func deadTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// withAdded encodes props and what of added fits beside them, the shortest
+// first: a stack that is too long must not keep a message from its retry. What
+// the driver has set itself stays.
+func withAdded(props, added, set map[string]string) []byte {
+	b := message.AppendProperties(nil, props)
+	names := slices.SortedFunc(maps.Keys(added), func(x, y string) int {
+		return cmp.Or(cmp.Compare(len(added[x]), len(added[y])), cmp.Compare(x, y))
+	})
+	for _, name := range names {
+		if _, own := set[name]; own {
+			continue
+		}
+		was, had := props[name]
+		props[name] = added[name]
+		if next := message.AppendProperties(nil, props); len(next) <= mostProperties {
+			b = next
+			continue
+		}
+		if props[name] = was; !had {
+			delete(props, name)
+		}
+	}
+	return b
+}
+
+// mostProperties leaves room for what brokers add.
+const mostProperties = message.MaxProperties - 512
