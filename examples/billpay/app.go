@@ -19,6 +19,7 @@ import (
 	"go.uber.org/fx/fxevent"
 
 	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/rocketmq"
 	"github.com/sluicemq/sluice/idempotency/redisstore"
 	"github.com/sluicemq/sluice/listener"
 	"github.com/sluicemq/sluice/sdk"
@@ -113,16 +114,11 @@ func (p platform) options(run ...fx.Option) ([]fx.Option, error) {
 		fx.Supply(p.databases, p.flags.chaos, p.log),
 		fx.Supply(fx.Annotate(p.redis, fx.As(new(redis.UniversalClient)))),
 		fx.Supply(fx.Annotate(p.traces, fx.As(new(trace.TracerProvider)))),
-		fx.Supply(embedded.Config{
-			Dir:  filepath.Join(string(p.databases.folder), "broker"),
-			Sync: embedded.SyncAlways,
-			// Short, so that a sender that stopped is asked about at once.
-			CheckAfter: 500 * time.Millisecond, CheckEvery: 500 * time.Millisecond,
-		}),
+		p.broker(),
 		config.Env(envPrefix),
 		config.Map(map[string]string{"billpay.namespace": namespace}),
 		config.Override(p.flags.set),
-		embedded.Module, redisstore.Module, sdk.Module, listener.Module,
+		redisstore.Module, sdk.Module, listener.Module,
 	}
 	if p.flags.config != "" {
 		options = append(options, config.File(p.flags.config))
@@ -131,6 +127,19 @@ func (p platform) options(run ...fx.Option) ([]fx.Option, error) {
 		options = append(options, service)
 	}
 	return append(options, run...), nil
+}
+
+// broker is the one thing that differs between the bundled broker and a cluster.
+func (p platform) broker() fx.Option {
+	if p.flags.broker != "" {
+		return fx.Options(config.Map(map[string]string{"sluice.broker": p.flags.broker}), rocketmq.Module)
+	}
+	return fx.Options(fx.Supply(embedded.Config{
+		Dir:  filepath.Join(string(p.databases.folder), "broker"),
+		Sync: embedded.SyncAlways,
+		// Short, so that a sender that stopped is asked about at once.
+		CheckAfter: 500 * time.Millisecond, CheckEvery: 500 * time.Millisecond,
+	}), embedded.Module)
 }
 
 // identity is a random name that the folder keeps: one Redis can serve several

@@ -21,6 +21,7 @@ const (
 type flags struct {
 	bills    string
 	dir      string
+	broker   string
 	redis    string
 	config   string
 	set      map[string]string
@@ -47,6 +48,7 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&f.bills, "bills", "", "`FILE` of bills; - is standard input; may be left out to finish what -dir holds")
 	fs.StringVar(&f.dir, "dir", "", "`DIR` that keeps the broker and the databases; a temporary one by default")
+	fs.StringVar(&f.broker, "broker", "", "`URL` rocketmq://HOST:PORT of a cluster, or of sluice serve; the bundled broker in -dir by default")
 	fs.StringVar(&f.redis, "redis", "", "`ADDR` of Redis for the locks; one inside the process by default")
 	fs.StringVar(&f.config, "config", "", "YAML `FILE` with settings, such as listeners.red-packet.concurrency")
 	fs.Func("set", "`KEY=VALUE` of one setting; may be repeated", func(s string) error {
