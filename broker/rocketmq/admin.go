@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -422,7 +421,6 @@ func (x groupAdmin) resetQueue(ctx context.Context, op, group string, q Queue, a
 	if p.Kind == driver.Latest {
 		reset.Timestamp = -1
 	}
-	reset.Timestamp = min(reset.Timestamp, math.MaxInt64)
 	req := &remoting.Command{Code: remoting.ReqInvokeBrokerToResetOffset}
 	reset.AppendTo(&req.Fields)
 	a, err := x.c.call(ctx, op, addr, req, true, remoting.ResConsumerNotOnline, remoting.ResGroupNotExist, remoting.ResSystemError)

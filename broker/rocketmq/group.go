@@ -252,7 +252,9 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool)
 	want := r.read
 	if !everything {
 		members, err := g.members(asking, topic, r)
-		if err != nil || !slices.Contains(members, g.memberID()) {
+		self := g.memberID() // once: a subscription that closes changes it
+		registered := slices.Contains(members, self)
+		if err != nil || !registered {
 			// The topic was made after the last heartbeat, or a broker has
 			// forgotten the member.
 			g.c.wantBeat()
@@ -262,11 +264,11 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool)
 				slog.String("group", g.name), slog.String("topic", topic), slog.Any("error", err))
 			return false
 		}
-		if !slices.Contains(members, g.memberID()) {
+		if !registered {
 			g.apply(topic, nil, r) // others share the queues without this member
 			return false
 		}
-		if want, err = g.share(r.read, members); err != nil {
+		if want, err = g.share(self, r.read, members); err != nil {
 			g.c.log.Error("the queues of a topic cannot be shared; they stay as they are",
 				slog.String("group", g.name), slog.String("topic", topic), slog.Any("error", err))
 			return false
@@ -275,12 +277,12 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool)
 	return g.apply(topic, want, r)
 }
 
-// share answers the queues of this member.
-func (g *group) share(queues []Queue, members []string) ([]Queue, error) {
+// share answers the queues of the member self, which is one of the members.
+func (g *group) share(self string, queues []Queue, members []string) ([]Queue, error) {
 	if len(queues) == 0 {
 		return nil, nil
 	}
-	return g.c.cfg.Strategy.Allocate(g.memberID(), queues, members)
+	return g.c.cfg.Strategy.Allocate(self, queues, members)
 }
 
 // apply starts and ends queues of a topic. It reports whether nothing is under

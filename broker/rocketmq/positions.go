@@ -3,7 +3,6 @@ package rocketmq
 import (
 	"context"
 	"log/slog"
-	"math"
 	"slices"
 	"strconv"
 
@@ -119,9 +118,6 @@ func (c *conn) search(ctx context.Context, op string, q Queue, p driver.Position
 	ms := dueOf(p)
 	if ms <= 0 {
 		return 0, nil
-	}
-	if ms == math.MaxInt64 {
-		return math.MaxInt64, nil
 	}
 	addr, err := c.writer(op, q.Broker)
 	if err != nil {

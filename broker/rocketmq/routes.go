@@ -115,9 +115,9 @@ type routes struct {
 
 // topicRoute is one topic; its lock makes callers share one question.
 type topicRoute struct {
-	lock  chan struct{} // holds one token while nobody asks
-	known *route        // guarded by routes.mu; nil before the first answer
-	tried time.Time     // guarded by lock: the last question
+	lock  turn
+	known *route    // guarded by routes.mu; nil before the first answer
+	tried time.Time // guarded by lock: the last question
 }
 
 func newRoutes(names *nameServers, create bool) *routes {
@@ -129,8 +129,7 @@ func (r *routes) topic(name string) *topicRoute {
 	defer r.mu.Unlock()
 	t := r.topics[name]
 	if t == nil {
-		t = &topicRoute{lock: make(chan struct{}, 1)}
-		t.lock <- struct{}{}
+		t = &topicRoute{lock: newTurn()}
 		r.topics[name] = t
 	}
 	return t
@@ -160,12 +159,10 @@ func (r *routes) renew(ctx context.Context, topic string, gap time.Duration) (*r
 
 func (r *routes) ask(ctx context.Context, topic string, t *topicRoute, gap time.Duration) (*route, *driver.Error) {
 	op := "find topic " + topic
-	select {
-	case <-t.lock:
-	case <-ctx.Done():
+	if !t.lock.take(ctx) {
 		return nil, driver.FromContext(ctx, op, false)
 	}
-	defer func() { t.lock <- struct{}{} }()
+	defer t.lock.give()
 	if k := r.known(t); k != nil && time.Since(t.tried) < gap {
 		return k, nil
 	}
@@ -179,8 +176,8 @@ func (r *routes) ask(ctx context.Context, topic string, t *topicRoute, gap time.
 	switch a.Code {
 	case remoting.ResSuccess:
 	case remoting.ResTopicNotExist:
-		r.forget(topic, t)
-		return nil, refused(op, addr, a)
+		r.forget(t)
+		fallthrough
 	default:
 		return nil, refused(op, addr, a)
 	}
@@ -192,7 +189,7 @@ func (r *routes) ask(ctx context.Context, topic string, t *topicRoute, gap time.
 }
 
 // forget drops the route of a topic that does not exist.
-func (r *routes) forget(_ string, t *topicRoute) {
+func (r *routes) forget(t *topicRoute) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t.known = nil
