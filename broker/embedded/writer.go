@@ -19,10 +19,10 @@ const (
 	// busy: the disk is slower than the senders, and waiting would only move
 	// the queue from them to here.
 	pendingBytes = 256 << 20
-	// spins is how often a job tries to get the write path before it queues. A
-	// stay on the path takes about a microsecond, queueing two changes of
-	// goroutines.
-	spins = 64
+	// spins is how often a job tries to get the write path before it queues. So
+	// many tries take about as long as a stay on the path, a microsecond or
+	// two; queueing takes two changes of goroutines.
+	spins = 1000
 	// turns is how often whoever leaves the write path works off what queued
 	// meanwhile, before the writer's goroutine takes over.
 	turns = 8

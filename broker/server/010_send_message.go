@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded"
@@ -106,10 +107,12 @@ func (s *Server) createBySend(c *conn, h *remoting.SendMessage) (topicConfig, er
 // sendOne stores a single message.
 func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, resp *remoting.Command) error {
 	f := readFacts(h.Properties, s.store.NowMs())
-	w := &sent{topic: h.Topic, bytes: len(req.Body)}
+	w := sents.Get().(*sent)
+	*w = sent{topic: h.Topic, bytes: len(req.Body)}
 	p := embedded.Put{
 		Topic: h.Topic, Queue: s.writeQueue(&t, int(h.QueueID)), Flag: h.Flag, SysFlag: h.SysFlag &^ (message.SysNeedUnwrap | message.SysInnerBatch),
 		BornMs: h.BornTimestamp, BornHost: c.born, Reconsumed: h.ReconsumeTimes, Body: req.Body,
+		Extra: c.extra[:0],
 	}
 	if t.FilterType == multiTag {
 		p.SysFlag |= message.SysMultiTags
@@ -129,7 +132,7 @@ func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, r
 	if err := s.properties(&p, c.scratch[:0], h.Properties, &f); err != nil {
 		return err
 	}
-	c.scratch = p.Properties[:0]
+	c.scratch, c.extra = p.Properties, p.Extra
 	w.id = f.id
 	return c.await(s.store.Put([]embedded.Put{p}), req, resp, w)
 }
@@ -209,7 +212,7 @@ func (s *Server) properties(p *embedded.Put, into []byte, given string, f *facts
 			p.Queue = 0
 		}
 	}
-	p.Properties, p.Extra = append(append(p.Properties, p.Extra...), s.marks...), nil
+	p.Properties, p.Extra = append(append(p.Properties, p.Extra...), s.marks...), p.Extra[:0]
 	if n := len(p.Properties); n > message.MaxProperties {
 		return illegal("the properties have %d bytes with those of the broker, at most %d are allowed", n, message.MaxProperties)
 	}
@@ -219,7 +222,7 @@ func (s *Server) properties(p *embedded.Put, into []byte, given string, f *facts
 	return nil
 }
 
-// sent is a message that was sent.
+// sent is a message that was sent. Its answer gives it back.
 type sent struct {
 	topic string
 	bytes int
@@ -227,6 +230,8 @@ type sent struct {
 	half  bool
 	queue int32 // of a half message: the one it is meant for
 }
+
+var sents = sync.Pool{New: func() any { return new(sent) }} //nolint:gochecknoglobals // a pool has no state
 
 func (w *sent) answer(s *Server, results []embedded.PutResult, resp *remoting.Command) error {
 	r := &results[0]
@@ -242,5 +247,6 @@ func (w *sent) answer(s *Server, results []embedded.PutResult, resp *remoting.Co
 		x.QueueID = w.queue // also if the message was there before
 	}
 	x.AppendTo(&resp.Fields)
+	sents.Put(w)
 	return nil
 }

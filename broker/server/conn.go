@@ -44,6 +44,7 @@ type conn struct {
 	later        atomic.Int64
 	durables     durables
 	scratch      []byte // properties of the message at hand; of the reading goroutine
+	extra        []byte // what is added to them; the same
 	held         atomic.Int64
 
 	callsMu sync.Mutex
