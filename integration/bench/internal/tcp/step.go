@@ -19,6 +19,7 @@ const (
 	goSend    = "go-send"
 	javaSend  = "java-send"
 	rawWait   = "raw-wait"
+	rawShared = "raw-shared"
 	rawWindow = "raw-window"
 	goTx      = "go-tx"
 	drain     = "drain"
@@ -42,6 +43,7 @@ func (d *Bed) steps() []row.Step {
 		all = append(all, d.javaSends(w)...)
 	}
 	all = append(all, d.sends(rawWait, async, many)...)
+	all = append(all, d.sends(rawShared, async, many)...)
 	all = append(all, beside()...)
 	all = append(all, d.sends(rawWindow, async, pipes)...)
 	all = append(all, d.sends(goTx, async, many)...)
@@ -62,6 +64,8 @@ func open(what string, t *target, workers int, instance string) (measure.Publish
 		return apache.NewTransactions(t.nameServer, instance, t.class.transactions())
 	case rawWait:
 		return raw.NewWait(t.broker, t.class.topic(), workers)
+	case rawShared:
+		return raw.NewShared(t.broker, t.class.topic(), workers)
 	default:
 		return raw.NewWindow(t.broker, t.class.topic(), workers)
 	}

@@ -73,17 +73,37 @@ func parse(content []byte) (answer, error) {
 		a.code = int(binary.BigEndian.Uint16(a.header))
 		return a, nil
 	}
-	_, rest, ok := bytes.Cut(a.header, []byte(`"code":`))
+	var err error
+	a.code, err = a.field(`"code":`)
+	return a, err
+}
+
+// field is a number of a header in JSON, of which it wants the name with quotes
+// and colon.
+func (a answer) field(name string) (n int, err error) {
+	_, rest, ok := bytes.Cut(a.header, []byte(name))
 	if !ok {
-		return a, fmt.Errorf("an answer has no code: %.300s", a.header)
+		return 0, fmt.Errorf("an answer has no %s %.300s", name, a.header)
 	}
 	for _, c := range rest {
 		if c < '0' || c > '9' {
 			break
 		}
-		a.code = a.code*10 + int(c-'0')
+		n = n*10 + int(c-'0')
 	}
-	return a, nil
+	return n, nil
+}
+
+// opaque is the number of the request that is answered.
+func (a answer) opaque() (int, error) {
+	const at, size = 5, 4 // of the binary form: behind code, language and version
+	if a.header[0] == '{' {
+		return a.field(`"opaque":`)
+	}
+	if len(a.header) < at+size {
+		return 0, errors.New("an answer has no number")
+	}
+	return int(int32(binary.BigEndian.Uint32(a.header[at:]))), nil
 }
 
 // conn is one connection; its answers are read in the order they come.

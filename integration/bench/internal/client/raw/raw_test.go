@@ -3,6 +3,7 @@ package raw
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -136,6 +137,7 @@ func TestPublishers(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(addr string) (measure.Publisher, error){
 		"wait":   func(addr string) (measure.Publisher, error) { return NewWait(addr, "t", 10) },
+		"shared": func(addr string) (measure.Publisher, error) { return NewShared(addr, "t", 10) },
 		"window": func(addr string) (measure.Publisher, error) { return NewWindow(addr, "t", 10) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -185,19 +187,26 @@ func TestPublishers_Refused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shared, err := NewShared(f.addr(), "t", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.mu.Lock()
 	f.refuse = true
 	f.mu.Unlock()
 	if _, err := NewWait(f.addr(), "t", 1); err == nil {
 		t.Error("a connection whose first request was refused counts")
 	}
-	for _, p := range []measure.Publisher{wait, window} {
+	for _, p := range []measure.Publisher{wait, shared, window} {
 		if _, err := p.Publish(0); err == nil || !strings.Contains(err.Error(), "code 1") {
 			t.Errorf("%T: %v", p, err)
 		}
 	}
-	if err := wait.Close(); err != nil {
+	if err := errors.Join(wait.Close(), shared.Close()); err != nil {
 		t.Error(err)
+	}
+	if _, err := shared.Publish(0); err == nil {
+		t.Error("a connection that has ended serves a call")
 	}
 	if err := window.Close(); err == nil {
 		t.Error("what was refused at the end is not told")
