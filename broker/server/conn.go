@@ -59,7 +59,7 @@ type conn struct {
 func newConn(s *Server, raw net.Conn) *conn {
 	c := &conn{
 		srv: s, raw: raw, nc: raw, opened: s.clock.now(),
-		calls: map[int32]chan *remoting.Command{}, done: make(chan struct{}),
+		calls: map[int32]chan *remoting.Command{}, done: make(chan struct{}), durables: durables{more: make(chan struct{}, 1)},
 	}
 	c.remote = raw.RemoteAddr().String()
 	if ap, err := netip.ParseAddrPort(c.remote); err == nil {

@@ -25,15 +25,18 @@ type answerer interface {
 
 // durables are the requests of one connection that wait for the disk, in the
 // order in which they were staged, which is the order in which the disk is done
-// with them. So one goroutine waits for all of them, and it runs only while
-// there are some.
+// with them. So one goroutine waits for all of them. It begins with the first
+// one and stays as long as the connection, because a goroutine that begins
+// anew has to grow its stack anew.
 type durables struct {
 	mu      sync.Mutex
 	list    []queued
 	running bool
+	idle    bool          // it runs, and waits for more
+	more    chan struct{} // room for one
 }
 
-// wait answers a request now if its work is done, else later.
+// await answers a request now if its work is done, else later.
 func (c *conn) await(p *embedded.Pending, req, resp *remoting.Command, a answerer) error {
 	if p.Ready() {
 		return c.srv.finishPut(p, a, resp)
@@ -41,11 +44,17 @@ func (c *conn) await(p *embedded.Pending, req, resp *remoting.Command, a answere
 	d := &c.durables
 	d.mu.Lock()
 	d.list = append(d.list, queued{p, req.Opaque, resp.Flag, a})
-	start := !d.running
-	d.running = true
+	start, wake := !d.running, d.idle
+	d.running, d.idle = true, false
 	d.mu.Unlock()
-	if start {
+	switch {
+	case start:
 		c.srv.wg.Go(c.awaitDurable)
+	case wake:
+		select {
+		case d.more <- struct{}{}:
+		default: // there is a signal already
+		}
 	}
 	return errLater
 }
@@ -63,20 +72,15 @@ func (s *Server) finishPut(p *embedded.Pending, a answerer, resp *remoting.Comma
 	return err
 }
 
-// awaitDurable answers what waits for the disk, and ends when nothing does.
+// awaitDurable answers what waits for the disk, until the connection has ended
+// and nothing does.
 func (c *conn) awaitDurable() {
-	d := &c.durables
 	var batch []queued
 	var resp remoting.Command
 	for {
-		d.mu.Lock()
-		batch, d.list = d.list, batch[:0]
-		if len(batch) == 0 {
-			d.running = false
-			d.mu.Unlock()
+		if batch = c.durables.take(batch[:0], c.done); len(batch) == 0 {
 			return
 		}
-		d.mu.Unlock()
 		idle := false
 		for i := range batch {
 			q := &batch[i]
@@ -95,6 +99,31 @@ func (c *conn) awaitDurable() {
 		}
 		clear(batch)
 	}
+}
+
+// take waits for requests that wait for the disk, and answers none when ended is
+// closed and there are none. It swaps its list for the empty one.
+func (d *durables) take(empty []queued, ended <-chan struct{}) []queued {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.list) == 0 {
+		d.idle = true
+		d.mu.Unlock()
+		select {
+		case <-d.more:
+			d.mu.Lock()
+			continue
+		case <-ended:
+		}
+		d.mu.Lock()
+		if d.idle { // else somebody has asked meanwhile
+			d.running, d.idle = false, false
+			return nil
+		}
+	}
+	batch := d.list
+	d.list = empty
+	return batch
 }
 
 // flushAnswers writes what was answered, without a change to the writing
