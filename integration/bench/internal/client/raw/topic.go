@@ -18,8 +18,9 @@ const (
 	// topic: it does so within ten seconds, and after a pause within thirty.
 	routeLimit = time.Minute
 	// indexLimit is how long a stored message may take to get its place in
-	// the queue.
-	indexLimit = 10 * time.Second
+	// the queue: RocketMQ asks for a transaction whose decision it has lost
+	// when it is six seconds old, and looks every thirty.
+	indexLimit = time.Minute
 )
 
 // MakeTopic makes a topic of [Queues] queues at a broker.
