@@ -29,7 +29,7 @@ race: ## the same with the race detector, shuffled, three times
 .PHONY: integration
 integration: ## tests that need real servers or take long: PostgreSQL, crash proofs, kill -9, Spin, example runs
 	cd integration && $(GO) test -timeout 20m $$($(GO) list ./... | grep -v /interop)
-	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m ./examples/...
+	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m -run TwentySeeds ./examples/...
 
 .PHONY: interop
 interop: ## foreign clients against Apache RocketMQ and against this server, compared; needs Java, Maven and Node
@@ -63,8 +63,8 @@ bench: ## the benchmarks, five rounds, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem -count 5 ./broker/embedded ./listener
 
 .PHONY: mutants
-mutants: ## break the store in known ways, one after the other: the tests must notice every one
-	cd integration && $(GO) run ./mutants
+mutants: ## break the store in known ways, one after the other: the tests must notice every one; MUTANTS takes flags
+	cd integration && $(GO) run ./mutants $(MUTANTS)
 
 .PHONY: torture
 torture: ## the proofs of the store with the figures of a release, hours; with root the power cuts too

@@ -57,13 +57,7 @@ func TestRun(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			root, patches := t.TempDir(), t.TempDir()
-			write(t, root, "go.mod", "module answer\n\ngo 1.26\n")
-			write(t, root, "answer.go", "package answer\n\nfunc Answer() int { return 42 }\n")
-			write(t, root, "answer_test.go", "package answer\n\nimport \"testing\"\n\nfunc TestAnswer(t *testing.T) {\n\tif Answer() != "+
-				c.source+" {\n\t\tt.Error(Answer())\n\t}\n}\n\nfunc TestOther(*testing.T) {}\n")
-			write(t, root, ".git/HEAD", "not to be copied")
-			write(t, patches, "M1-x.patch", c.patch)
+			root, patches := answering(t, c.source, c.patch)
 			var out strings.Builder
 			code := run(t.Context(), []string{"-root", root, "-patches", patches, "-timeout", "2m"}, &out)
 			if code != c.code {
@@ -81,6 +75,33 @@ func TestRun(t *testing.T) {
 				t.Errorf("the tree itself was changed: %q, %v", b, err)
 			}
 		})
+	}
+}
+
+// answering is a tree whose test wants an answer, and a folder with one patch.
+func answering(t *testing.T, want, patch string) (root, patches string) {
+	t.Helper()
+	root, patches = t.TempDir(), t.TempDir()
+	write(t, root, "go.mod", "module answer\n\ngo 1.26\n")
+	write(t, root, "answer.go", "package answer\n\nfunc Answer() int { return 42 }\n")
+	write(t, root, "answer_test.go", "package answer\n\nimport \"testing\"\n\nfunc TestAnswer(t *testing.T) {\n\tif Answer() != "+
+		want+" {\n\t\tt.Error(Answer())\n\t}\n}\n\nfunc TestOther(*testing.T) {}\n")
+	write(t, root, ".git/HEAD", "not to be copied")
+	write(t, patches, "M1-x.patch", patch)
+	return root, patches
+}
+
+// TestRun_Proven goes to the patches at once, and still tells a command that
+// runs no test from one that fails.
+func TestRun_Proven(t *testing.T) {
+	t.Parallel()
+	for test, want := range map[string]string{"Answer": "1 of 1 caught", "Nothing": "it runs no test"} {
+		root, patches := answering(t, "42", patch("# breaks: the answer\n# test: go test -run "+test+" .\n", "func Answer() int { return 41 }"))
+		var out strings.Builder
+		code := run(t.Context(), []string{"-root", root, "-patches", patches, "-proven"}, &out)
+		if text := out.String(); (code == 0) != (test == "Answer") || !strings.Contains(text, want) || strings.Contains(text, "without a patch") {
+			t.Errorf("exit code %d\n%s", code, text)
+		}
 	}
 }
 
