@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/child"
+	"github.com/sluicemq/sluice/integration/internal/child"
 )
 
 // apache is a name server and a broker of Apache RocketMQ.

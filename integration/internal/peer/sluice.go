@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/child"
+	"github.com/sluicemq/sluice/integration/internal/child"
 )
 
 // BuildSluice compiles this checkout's command into a folder. With
