@@ -26,6 +26,10 @@ type Harness struct {
 
 // Broker is the broker of one test.
 type Broker struct {
+	// Space begins the names of all topics, groups and clients of the test. It
+	// differs from test to test where they share a broker; empty where each has
+	// one of its own.
+	Space string
 	// Connect opens the client clientID. It is required, and works again after
 	// CrashAndReopen and Reopen.
 	Connect func(ctx context.Context, clientID string) (driver.Conn, error)
