@@ -194,7 +194,7 @@ func queryCases() []testCase {
 			msg := fullMessage(topic)
 			e.sendN(topic, 3)
 			r := e.send(msg)[0]
-			e.sendN(topic, 3)
+			e.known(topic, e.sendN(topic, 3)[2])
 			for _, id := range []string{r.ID, r.OffsetID} {
 				d, err := e.ext.Query.ByID(e.ctx(), topic, id)
 				e.must("query by id "+id, err)
@@ -215,6 +215,7 @@ func queryCases() []testCase {
 			msg := fullMessage(topic)
 			r := e.send(msg)[0]
 			e.crash()
+			e.known(topic, r)
 			d, err := e.ext.Query.ByID(e.ctx(), topic, r.ID)
 			e.must("query by id after a crash", err)
 			e.sameMessage("query by id after a crash", d, msg)
@@ -226,10 +227,20 @@ func queryCases() []testCase {
 	}
 }
 
+// known waits until a message can be found, [Limits.QueryLate] at the most.
+func (e *env) known(topic string, r driver.SendResult) {
+	e.Helper()
+	for deadline := time.Now().Add(e.lim.QueryLate); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if _, err := e.ext.Query.ByID(e.ctx(), topic, r.ID); err == nil {
+			return
+		}
+	}
+}
+
 func queryKey(e *env) {
 	topic, other := e.topic(2), e.topic(1)
-	keyed := func(topic, body string, keys ...string) {
-		e.send(&driver.Message{Topic: topic, Body: []byte(body), Keys: keys})
+	keyed := func(topic, body string, keys ...string) driver.SendResult {
+		return e.send(&driver.Message{Topic: topic, Body: []byte(body), Keys: keys})[0]
 	}
 	find := func(key string, r driver.TimeRange, limit int) []string {
 		e.Helper()
@@ -247,8 +258,8 @@ func queryKey(e *env) {
 	time.Sleep(20 * time.Millisecond)
 	keyed(topic, "two", "k")
 	keyed(topic, "three", "y", "k")
-	keyed(topic, "not", "kk")
-	keyed(other, "elsewhere", "k")
+	e.known(topic, keyed(topic, "not", "kk"))
+	e.known(other, keyed(other, "elsewhere", "k"))
 	for _, c := range []struct {
 		what  string
 		key   string
@@ -272,7 +283,7 @@ func queryKey(e *env) {
 func queryBrowse(e *env) {
 	topic := e.topic(2)
 	for i := range 8 {
-		e.send(&driver.Message{Topic: topic, Queue: 1, QueueSet: true, Body: fmt.Appendf(nil, "m%d", i)})
+		e.known(topic, e.send(&driver.Message{Topic: topic, Queue: 1, QueueSet: true, Body: fmt.Appendf(nil, "m%d", i)})[0])
 	}
 	for _, c := range []struct {
 		queue  int

@@ -65,6 +65,18 @@ func roundTripBodies(e *env) {
 		e.sameMessage(what, a.d, msg)
 		a.ack()
 	}
+	both := []*driver.Message{{Topic: topic}, {Topic: topic, Body: []byte("beside it")}}
+	e.send(both...)
+	for i, a := range m.take(2) {
+		e.sameMessage("a call with a message without a body", a.d, both[i])
+		a.settle(driver.Retry, 0) // a copy of it is as good
+	}
+	for _, a := range m.take(2) {
+		if n := len(a.d.Body); a.d.Attempt != 2 || n != 0 && n != len(both[1].Body) {
+			e.Errorf("got %v again, with a body of %d bytes", a, n)
+		}
+		a.ack()
+	}
 }
 
 func everyByte() []byte {
