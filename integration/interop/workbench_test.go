@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/sluicemq/sluice/integration/internal/child"
+	"github.com/sluicemq/sluice/integration/internal/driver"
 	"github.com/sluicemq/sluice/integration/internal/peer"
 	"github.com/sluicemq/sluice/integration/internal/wire"
-	"github.com/sluicemq/sluice/integration/interop/internal/driver"
 )
 
 // workbench has what a run needs: the programs, and the drivers that are up.
