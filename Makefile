@@ -37,6 +37,12 @@ interop: ## foreign clients against Apache RocketMQ and against this server, com
 	@cd integration && SLUICE_INTEROP=1 $(GO) test -count=1 -timeout 40m ./interop/...; \
 	status=$$?; cat .cache/interop.txt 2>/dev/null; exit $$status
 
+.PHONY: apache
+apache: ## our driver against Apache RocketMQ: the suite of the seam on each kind of cluster, faults, foreign clients; needs Java and Maven
+	@rm -f integration/.cache/apache.txt
+	@cd integration && SLUICE_APACHE=1 $(GO) test -count=1 -timeout 20m ./apache/...; \
+	status=$$?; cat .cache/apache.txt 2>/dev/null; exit $$status
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 15s)
 	@for p in $$($(GO) list ./...); do \

@@ -31,6 +31,14 @@ type Capabilities struct {
 	Broadcast, Ordered bool
 	// Queues: topics have numbered queues, and Message.Queue is honoured.
 	Queues bool
+	// DecidesOnce: the broker itself holds a half message to one decision and
+	// gives none up, whichever client asks: a second Prepare answers the first
+	// half, the opposite of a decision is refused, a check-back that finds nobody
+	// to ask is not counted, and what is parked can be decided. Without it each
+	// client holds to that for the half messages that it knows itself; one that
+	// nobody was there to be asked for is parked, too, and what is parked is
+	// only listed.
+	DecidesOnce bool
 	// Durable: what Send answered Stored survives a crash of the broker.
 	Durable bool
 	// MaxGroup is the longest name of a group in bytes. Zero: [MaxName].

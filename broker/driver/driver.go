@@ -117,7 +117,8 @@ type Lane interface {
 	Seek(ctx context.Context, p Position) error
 }
 
-// Transactor is half messages with check-back. A half message is stored but
+// Transactor is half messages with check-back; what of it holds for all clients
+// of a broker is told by [Capabilities].DecidesOnce. A half message is stored but
 // invisible until its transaction commits.
 type Transactor interface {
 	// Prepare stores m as a half message of the producer group. A second

@@ -15,10 +15,10 @@ func adminCases() []testCase {
 		{g, "create_and_delete_topic", needTopics, adminTopics},
 		{g, "topics_are_sorted_and_complete", needTopics, func(e *env) {
 			topic := e.topic(2)
-			for _, name := range []string{"zz", "AA", "mm"} {
+			for _, name := range []string{e.its("zz"), e.its("AA"), e.its("mm")} {
 				e.must("create", e.ext.Topics.CreateTopic(e.ctx(), driver.TopicInfo{Name: name, Queues: 1}))
 			}
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			e.sendN(topic, 2)
 			for _, a := range m.take(2) {
 				a.settle(driver.DeadLetter, 0)
@@ -32,7 +32,7 @@ func adminCases() []testCase {
 			if !slices.IsSorted(names) {
 				e.Errorf("topics are not sorted by name: %q", names)
 			}
-			for _, want := range []string{"zz", "AA", "mm", topic, driver.DeadLetterTopic("group")} {
+			for _, want := range []string{e.its("zz"), e.its("AA"), e.its("mm"), topic, driver.DeadLetterTopic(e.its("group"))} {
 				if !slices.Contains(names, want) {
 					e.Errorf("topics: got %q, want %q among them", names, want)
 				}
@@ -43,10 +43,10 @@ func adminCases() []testCase {
 		{g, "reset_offsets", needGroups | needQueues, adminReset},
 		{g, "reset_offsets_of_living_group", needGroups | needQueues, func(e *env) {
 			topic := e.topic(2)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			e.sendN(topic, 6)
 			ackAll(m.take(6))
-			e.must("reset", e.ext.Groups.ResetOffsets(e.ctx(), "group", topic, driver.Position{}))
+			e.must("reset", e.ext.Groups.ResetOffsets(e.ctx(), e.its("group"), topic, driver.Position{}))
 			got := m.take(6)
 			ackAll(got)
 			seen := bodies(got)
@@ -60,7 +60,7 @@ func adminCases() []testCase {
 }
 
 func adminTopics(e *env) {
-	info := driver.TopicInfo{Name: "created", Queues: 3}
+	info := driver.TopicInfo{Name: e.its("created"), Queues: 3}
 	e.must("create a topic", e.ext.Topics.CreateTopic(e.ctx(), info))
 	e.wantCode("create the same topic again", e.ext.Topics.CreateTopic(e.ctx(), info), driver.AlreadyExists)
 	has := func() bool {
@@ -71,16 +71,16 @@ func adminTopics(e *env) {
 	if !has() {
 		e.Errorf("the created topic is not listed with 3 queues")
 	}
-	e.send(message("created", 1))
-	e.must("delete the topic", e.ext.Topics.DeleteTopic(e.ctx(), "created"))
+	e.send(message(info.Name, 1))
+	e.must("delete the topic", e.ext.Topics.DeleteTopic(e.ctx(), info.Name))
 	if has() {
 		e.Errorf("the deleted topic is still listed")
 	}
-	e.wantCode("delete it again", e.ext.Topics.DeleteTopic(e.ctx(), "created"), driver.NotFound)
-	e.wantCode("delete an unknown topic", e.ext.Topics.DeleteTopic(e.ctx(), "never-there"), driver.NotFound)
+	e.wantCode("delete it again", e.ext.Topics.DeleteTopic(e.ctx(), info.Name), driver.NotFound)
+	e.wantCode("delete an unknown topic", e.ext.Topics.DeleteTopic(e.ctx(), e.its("never-there")), driver.NotFound)
 	e.must("create it again", e.ext.Topics.CreateTopic(e.ctx(), info))
-	m := e.member("group", "created")
-	e.send(message("created", 2))
+	m := e.member(e.its("group"), info.Name)
+	e.send(message(info.Name, 2))
 	if a := m.take(1)[0]; string(a.d.Body) != "m2" {
 		e.Errorf("a topic made anew: got %v, want m2 only", a)
 	}
@@ -88,14 +88,14 @@ func adminTopics(e *env) {
 
 func adminGroups(e *env) {
 	topic := e.topic(2)
-	spec := driver.SubscribeSpec{Group: "group-b", Topic: topic}
+	spec := driver.SubscribeSpec{Group: e.its("group-b"), Topic: topic}
 	want := topic + " *"
 	if e.caps.Tags {
 		spec.Filter = driver.Filter{Tags: []string{"water", "power"}}
 		want = topic + " power || water"
 	}
 	b := e.join("client-b", spec, memberOptions{})
-	a := e.join("client-a", driver.SubscribeSpec{Group: "group-a", Topic: topic}, memberOptions{})
+	a := e.join("client-a", driver.SubscribeSpec{Group: e.its("group-a"), Topic: topic}, memberOptions{})
 	b.awaitLanes(1)
 	a.awaitLanes(1)
 	find := func(name string) (driver.GroupInfo, []string) {
@@ -110,22 +110,22 @@ func adminGroups(e *env) {
 		}
 		return info, names
 	}
-	got, names := find("group-b")
-	if !slices.IsSorted(names) || !slices.Contains(names, "group-a") {
+	got, names := find(e.its("group-b"))
+	if !slices.IsSorted(names) || !slices.Contains(names, e.its("group-a")) {
 		e.Errorf("groups: got %q, want them sorted, group-a and group-b among them", names)
 	}
-	if !slices.Equal(got.Members, []string{"client-b"}) || !slices.Contains(got.Subscriptions, want) {
+	if !slices.Equal(got.Members, []string{e.its("client-b")}) || !slices.Contains(got.Subscriptions, want) {
 		e.Errorf("group-b: got %+v, want member client-b and subscription %q", got, want)
 	}
 	b.close()
-	if got, _ = find("group-b"); len(got.Members) > 0 {
+	if got, _ = find(e.its("group-b")); len(got.Members) > 0 {
 		e.Errorf("group-b after its member has left: got members %q", got.Members)
 	}
 }
 
 func adminLag(e *env) {
 	topic := e.topic(2)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	m.awaitLanes(2)
 	for i := range 6 {
 		e.send(&driver.Message{Topic: topic, Queue: i % 2, QueueSet: true, Body: fmt.Appendf(nil, "m%d", i)})
@@ -141,7 +141,7 @@ func adminLag(e *env) {
 	var lags []driver.LaneLag
 	read := func() map[int]driver.LaneLag {
 		var err error
-		lags, err = e.ext.Groups.Lag(e.ctx(), "group")
+		lags, err = e.ext.Groups.Lag(e.ctx(), e.its("group"))
 		e.must("lag", err)
 		out := map[int]driver.LaneLag{}
 		for _, l := range lags {
@@ -167,20 +167,20 @@ func adminLag(e *env) {
 
 func adminReset(e *env) {
 	topic := e.topic(2)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.sendN(topic, 8)
 	ackAll(m.take(8))
 	m.close()
-	e.must("reset to the start", e.ext.Groups.ResetOffsets(e.ctx(), "group", topic, driver.Position{}))
-	m = e.member("group", topic)
+	e.must("reset to the start", e.ext.Groups.ResetOffsets(e.ctx(), e.its("group"), topic, driver.Position{}))
+	m = e.member(e.its("group"), topic)
 	ackAll(m.take(8))
 	m.close()
-	e.must("reset by time", e.ext.Groups.ResetOffsets(e.ctx(), "group", topic, driver.Position{Kind: driver.AtTime, Time: time.Now().Add(-time.Hour)}))
-	m = e.member("group", topic)
+	e.must("reset by time", e.ext.Groups.ResetOffsets(e.ctx(), e.its("group"), topic, driver.Position{Kind: driver.AtTime, Time: time.Now().Add(-time.Hour)}))
+	m = e.member(e.its("group"), topic)
 	m.take(8) // unsettled
 	m.close()
-	e.must("reset to the end", e.ext.Groups.ResetOffsets(e.ctx(), "group", topic, driver.Position{Kind: driver.Latest}))
-	e.member("group", topic).none("the group was moved to the end")
+	e.must("reset to the end", e.ext.Groups.ResetOffsets(e.ctx(), e.its("group"), topic, driver.Position{Kind: driver.Latest}))
+	e.member(e.its("group"), topic).none("the group was moved to the end")
 	e.wantCode("reset a group with a bad name", e.ext.Groups.ResetOffsets(e.ctx(), "a/b", topic, driver.Position{}),
 		driver.InvalidArgument, driver.NotFound)
 }
@@ -194,7 +194,7 @@ func queryCases() []testCase {
 			msg := fullMessage(topic)
 			e.sendN(topic, 3)
 			r := e.send(msg)[0]
-			e.sendN(topic, 3)
+			e.known(topic, e.sendN(topic, 3)[2])
 			for _, id := range []string{r.ID, r.OffsetID} {
 				d, err := e.ext.Query.ByID(e.ctx(), topic, id)
 				e.must("query by id "+id, err)
@@ -215,6 +215,7 @@ func queryCases() []testCase {
 			msg := fullMessage(topic)
 			r := e.send(msg)[0]
 			e.crash()
+			e.known(topic, r)
 			d, err := e.ext.Query.ByID(e.ctx(), topic, r.ID)
 			e.must("query by id after a crash", err)
 			e.sameMessage("query by id after a crash", d, msg)
@@ -226,10 +227,20 @@ func queryCases() []testCase {
 	}
 }
 
+// known waits until a message can be found, [Limits.QueryLate] at the most.
+func (e *env) known(topic string, r driver.SendResult) {
+	e.Helper()
+	for deadline := time.Now().Add(e.lim.QueryLate); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if _, err := e.ext.Query.ByID(e.ctx(), topic, r.ID); err == nil {
+			return
+		}
+	}
+}
+
 func queryKey(e *env) {
 	topic, other := e.topic(2), e.topic(1)
-	keyed := func(topic, body string, keys ...string) {
-		e.send(&driver.Message{Topic: topic, Body: []byte(body), Keys: keys})
+	keyed := func(topic, body string, keys ...string) driver.SendResult {
+		return e.send(&driver.Message{Topic: topic, Body: []byte(body), Keys: keys})[0]
 	}
 	find := func(key string, r driver.TimeRange, limit int) []string {
 		e.Helper()
@@ -247,8 +258,8 @@ func queryKey(e *env) {
 	time.Sleep(20 * time.Millisecond)
 	keyed(topic, "two", "k")
 	keyed(topic, "three", "y", "k")
-	keyed(topic, "not", "kk")
-	keyed(other, "elsewhere", "k")
+	e.known(topic, keyed(topic, "not", "kk"))
+	e.known(other, keyed(other, "elsewhere", "k"))
 	for _, c := range []struct {
 		what  string
 		key   string
@@ -272,7 +283,7 @@ func queryKey(e *env) {
 func queryBrowse(e *env) {
 	topic := e.topic(2)
 	for i := range 8 {
-		e.send(&driver.Message{Topic: topic, Queue: 1, QueueSet: true, Body: fmt.Appendf(nil, "m%d", i)})
+		e.known(topic, e.send(&driver.Message{Topic: topic, Queue: 1, QueueSet: true, Body: fmt.Appendf(nil, "m%d", i)})[0])
 	}
 	for _, c := range []struct {
 		queue  int
@@ -290,7 +301,7 @@ func queryBrowse(e *env) {
 	_, err := e.ext.Query.Browse(e.ctx(), topic, 2, 0, 1)
 	e.wantCode("browse a queue that the topic has not", err, driver.InvalidArgument, driver.NotFound)
 	// Browsing moved nothing: a group still starts at the first message.
-	if a := e.member("group", topic).take(8)[0]; string(a.d.Body) != "m0" {
+	if a := e.member(e.its("group"), topic).take(8)[0]; string(a.d.Body) != "m0" {
 		e.Errorf("after browsing a group got %v first, want m0", a)
 	}
 }

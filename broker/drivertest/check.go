@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,22 +20,22 @@ func checkCases() []testCase {
 		{g, "counts_and_spaces", needTx, checkCounts},
 		{g, "decided_is_not_asked", needTx, func(e *env) {
 			topic := e.topic(1)
-			c := e.checks(e.main, "producers", 1, func(driver.Half, int) driver.Decision { return driver.Undecided })
+			c := e.checks(e.main, e.its("producers"), 1, func(driver.Half, int) driver.Decision { return driver.Undecided })
 			for i, d := range []driver.Decision{driver.Commit, driver.Rollback} {
-				e.resolve(e.prepare("producers", message(topic, i)), d)
+				e.resolve(e.prepare(e.its("producers"), message(topic, i)), d)
 			}
 			e.advance(e.lim.CheckAfter + 2*e.lim.CheckEvery)
 			if got := c.calls(); len(got) > 0 {
 				e.Errorf("decided half messages were asked for: %+v", got)
 			}
 		}},
-		{g, "no_member_no_check_consumed", needTx, checkNoMember},
+		{g, "no_member_no_check_consumed", needTx | needDecidesOnce, checkNoMember},
 		{g, "one_answer_of_two_members", needTx, checkTwoMembers},
 		{g, "other_groups_are_not_asked", needTx, func(e *env) {
 			topic := e.topic(1)
-			wrong := e.checks(e.main, "strangers", 1, func(driver.Half, int) driver.Decision { return driver.Commit })
-			right := e.checks(e.connect("other"), "producers", 1, func(driver.Half, int) driver.Decision { return driver.Rollback })
-			e.prepare("producers", message(topic, 1))
+			wrong := e.checks(e.main, e.its("strangers"), 1, func(driver.Half, int) driver.Decision { return driver.Commit })
+			right := e.checks(e.connect("other"), e.its("producers"), 1, func(driver.Half, int) driver.Decision { return driver.Rollback })
+			e.prepare(e.its("producers"), message(topic, 1))
 			right.await(1)
 			if got := wrong.calls(); len(got) > 0 {
 				e.Errorf("a member of another producer group was asked: %+v", got)
@@ -42,14 +43,15 @@ func checkCases() []testCase {
 		}},
 		{g, "parallel_is_a_bound", needTx, checkParallel},
 		{g, "ends_with_ctx", needTx, func(e *env) {
-			c := e.checks(e.main, "producers", 2, func(driver.Half, int) driver.Decision { return driver.Undecided })
+			c := e.checks(e.main, e.its("producers"), 2, func(driver.Half, int) driver.Decision { return driver.Undecided })
 			e.settleDown()
 			if err := c.end(); err != nil {
 				e.Errorf("Checks after its ctx has ended: got %v, want nil", err)
 			}
 		}},
 		{g, "after_restart", needTx | needDurable | needCrash, checkRestart},
-		{g, "parked_and_resolved", needTx, checkParked},
+		{g, "parked_and_listed", needTx, func(e *env) { checkParked(e) }},
+		{g, "parked_and_resolved", needTx | needDecidesOnce, checkParkedResolved},
 		{g, "resolve_while_asked", needTx, checkResolveMeanwhile},
 	}
 }
@@ -131,18 +133,18 @@ func (k *checker) await(n int) []asked {
 
 func checkDecides(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	start := time.Now()
 	yes, no := message(topic, 1), message(topic, 2)
 	yes.ID, no.ID = "YES", "NO"
-	c := e.checks(e.main, "producers", 1, func(h driver.Half, _ int) driver.Decision {
+	c := e.checks(e.main, e.its("producers"), 1, func(h driver.Half, _ int) driver.Decision {
 		if h.TxID == "YES" {
 			return driver.Commit
 		}
 		return driver.Rollback
 	})
-	e.prepare("producers", yes)
-	h := e.prepare("producers", no)
+	e.prepare(e.its("producers"), yes)
+	h := e.prepare(e.its("producers"), no)
 	got := c.await(2)
 	for _, a := range got {
 		if want := map[string]string{"YES": "m1", "NO": "m2"}[a.tx]; a.body != want || a.check != 1 {
@@ -169,13 +171,13 @@ func checkDecides(e *env) {
 func checkCounts(e *env) {
 	topic := e.topic(1)
 	n := min(3, e.lim.CheckMax)
-	c := e.checks(e.main, "producers", 1, func(_ driver.Half, check int) driver.Decision {
+	c := e.checks(e.main, e.its("producers"), 1, func(_ driver.Half, check int) driver.Decision {
 		if check < n {
 			return driver.Undecided
 		}
 		return driver.Rollback
 	})
-	e.prepare("producers", message(topic, 1))
+	e.prepare(e.its("producers"), message(topic, 1))
 	got := c.await(n)
 	for i, a := range got {
 		if a.check != i+1 {
@@ -193,15 +195,15 @@ func checkCounts(e *env) {
 // checkNoMember: without a member of the producer group nothing is counted.
 func checkNoMember(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
-	e.prepare("producers", message(topic, 1))
+	m := e.member(e.its("group"), topic)
+	e.prepare(e.its("producers"), message(topic, 1))
 	// Long enough to use up every check, were they counted.
 	e.advance(e.lim.CheckAfter + time.Duration(e.lim.CheckMax+1)*e.lim.CheckEvery)
-	if parked, err := e.ext.Tx.Parked(e.ctx(), 10); err != nil || len(parked) > 0 {
-		e.Errorf("no member was there to ask, yet Parked answers %+v, %v", parked, err)
+	if parked := e.parked(); len(parked) > 0 {
+		e.Errorf("no member was there to ask, yet Parked answers %+v", parked)
 	}
 	start := time.Now()
-	c := e.checks(e.main, "producers", 1, func(driver.Half, int) driver.Decision { return driver.Commit })
+	c := e.checks(e.main, e.its("producers"), 1, func(driver.Half, int) driver.Decision { return driver.Commit })
 	got := c.await(1)
 	if got[0].check != 1 {
 		e.Errorf("first check after a time without members is number %d, want 1", got[0].check)
@@ -214,13 +216,13 @@ func checkNoMember(e *env) {
 
 func checkTwoMembers(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	commit := func(driver.Half, int) driver.Decision { return driver.Commit }
-	a, b := e.checks(e.main, "producers", 1, commit), e.checks(e.connect("other"), "producers", 1, commit)
+	a, b := e.checks(e.main, e.its("producers"), 1, commit), e.checks(e.connect("other"), e.its("producers"), 1, commit)
 	e.settleDown()
 	const n = 10
 	for i := range n {
-		e.prepare("producers", message(topic, i))
+		e.prepare(e.its("producers"), message(topic, i))
 	}
 	m.takeWithin(n, e.lim.CheckAfter+2*e.lim.CheckGap+e.lim.Within)
 	m.none("each half message is committed once, whoever was asked")
@@ -230,7 +232,7 @@ func checkTwoMembers(e *env) {
 	if err := a.end(); err != nil {
 		e.Errorf("Checks: %v", err)
 	}
-	e.prepare("producers", message(topic, n))
+	e.prepare(e.its("producers"), message(topic, n))
 	m.takeWithin(1, e.lim.CheckAfter+2*e.lim.CheckGap+e.lim.Within) // the other member goes on
 }
 
@@ -238,7 +240,7 @@ func checkParallel(e *env) {
 	topic := e.topic(1)
 	const parallel = 2
 	var now, most atomic.Int32
-	c := e.checks(e.main, "producers", parallel, func(driver.Half, int) driver.Decision {
+	c := e.checks(e.main, e.its("producers"), parallel, func(driver.Half, int) driver.Decision {
 		n := now.Add(1)
 		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 		}
@@ -247,7 +249,7 @@ func checkParallel(e *env) {
 		return driver.Rollback
 	})
 	for i := range 8 {
-		e.prepare("producers", message(topic, i))
+		e.prepare(e.its("producers"), message(topic, i))
 	}
 	c.await(8)
 	if most.Load() > parallel {
@@ -257,12 +259,12 @@ func checkParallel(e *env) {
 
 func checkRestart(e *env) {
 	topic := e.topic(1)
-	e.prepare("producers", message(topic, 1))
-	c := e.checks(e.main, "producers", 1, func(driver.Half, int) driver.Decision { return driver.Undecided })
+	e.prepare(e.its("producers"), message(topic, 1))
+	c := e.checks(e.main, e.its("producers"), 1, func(driver.Half, int) driver.Decision { return driver.Undecided })
 	c.await(1)
 	e.crash()
-	m := e.member("group", topic)
-	c = e.checks(e.main, "producers", 1, func(driver.Half, int) driver.Decision { return driver.Commit })
+	m := e.member(e.its("group"), topic)
+	c = e.checks(e.main, e.its("producers"), 1, func(driver.Half, int) driver.Decision { return driver.Commit })
 	got := c.await(1)
 	if got[0].check < 1 || got[0].check > 2 || got[0].body != "m1" {
 		e.Errorf("first check after a crash: got %+v, want body m1 and check 2, or 1 if the count was lost", got[0])
@@ -271,23 +273,29 @@ func checkRestart(e *env) {
 	m.none("it was committed once")
 }
 
-func checkParked(e *env) {
+// parked lists the parked halves of this test; a broker may have others.
+func (e *env) parked() []driver.ParkedHalf {
+	e.Helper()
+	all, err := e.ext.Tx.Parked(e.ctx(), 1000)
+	e.must("list parked halves", err)
+	return slices.DeleteFunc(all, func(p driver.ParkedHalf) bool { return !strings.HasPrefix(p.Half.Group, e.b.Space) })
+}
+
+// checkParked lets two half messages be parked.
+func checkParked(e *env) (m *member, parked []driver.ParkedHalf) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
-	c := e.checks(e.main, "producers", 1, func(driver.Half, int) driver.Decision { return driver.Undecided })
+	m = e.member(e.its("group"), topic)
+	c := e.checks(e.main, e.its("producers"), 1, func(driver.Half, int) driver.Decision { return driver.Undecided })
 	ids := []string{"PARK-A", "PARK-B"}
 	for i, id := range ids {
 		msg := message(topic, i)
 		msg.ID = id
-		e.prepare("producers", msg)
+		e.prepare(e.its("producers"), msg)
 	}
 	c.await(2 * e.lim.CheckMax)
-	var parked []driver.ParkedHalf
 	deadline := time.Now().Add(e.lim.CheckGap + e.lim.Within)
 	for len(parked) < 2 && time.Now().Before(deadline) {
-		var err error
-		parked, err = e.ext.Tx.Parked(e.ctx(), 10)
-		e.must("list parked halves", err)
+		parked = e.parked()
 		time.Sleep(20 * time.Millisecond)
 	}
 	if len(parked) != 2 {
@@ -295,7 +303,7 @@ func checkParked(e *env) {
 	}
 	for _, p := range parked {
 		i := slices.Index(ids, p.Half.TxID)
-		if i < 0 || p.Half.Group != "producers" || p.Message == nil || string(p.Message.Body) != fmt.Sprint("m", i) ||
+		if i < 0 || p.Half.Group != e.its("producers") || p.Message == nil || string(p.Message.Body) != fmt.Sprint("m", i) ||
 			p.Checks != e.lim.CheckMax || p.ParkedAt.IsZero() {
 			e.Errorf("parked: got %+v, want one of %q with its message, %d checks and a time", p, ids, e.lim.CheckMax)
 		}
@@ -309,6 +317,11 @@ func checkParked(e *env) {
 		e.Errorf("%d more checks were made after the last one", after-before)
 	}
 	m.none("a parked half message is invisible")
+	return m, parked
+}
+
+func checkParkedResolved(e *env) {
+	m, parked := checkParked(e)
 	e.resolve(parked[0].Half, driver.Commit)
 	e.resolve(parked[1].Half, driver.Rollback)
 	e.resolve(parked[0].Half, driver.Commit)
@@ -317,25 +330,25 @@ func checkParked(e *env) {
 		e.Errorf("got %v with id %q, want %q", a, a.d.ID, parked[0].Half.TxID)
 	}
 	m.none("the other parked half was rolled back")
-	if left, err := e.ext.Tx.Parked(e.ctx(), 10); err != nil || len(left) > 0 {
-		e.Errorf("both parked halves were decided, Parked still answers %+v, %v", left, err)
+	if left := e.parked(); len(left) > 0 {
+		e.Errorf("both parked halves were decided, Parked still answers %+v", left)
 	}
 }
 
 // checkResolveMeanwhile: the sender decides while the check is being answered.
 func checkResolveMeanwhile(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	inside, answer := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	c := e.checks(e.main, "producers", 1, func(driver.Half, int) driver.Decision {
+	c := e.checks(e.main, e.its("producers"), 1, func(driver.Half, int) driver.Decision {
 		once.Do(func() { close(inside) })
 		<-answer
 		return driver.Rollback
 	})
 	defer func() { _ = c.end() }()
 	defer close(answer)
-	h := e.prepare("producers", message(topic, 1))
+	h := e.prepare(e.its("producers"), message(topic, 1))
 	if !e.returns("the first check-back", inside, e.lim.CheckAfter+e.lim.CheckGap+e.lim.Within) {
 		return
 	}

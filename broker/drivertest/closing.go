@@ -26,7 +26,7 @@ func closeCases() []testCase {
 		{g, "unblocks_checks", needTx, func(e *env) {
 			c := e.connect("other")
 			tx := c.Extensions().Tx
-			closeDuring(e, "Checks", c, func() error { return tx.Checks(e.Context(), "producers", 2, undecided) }, true)
+			closeDuring(e, "Checks", c, func() error { return tx.Checks(e.Context(), e.its("producers"), 2, undecided) }, true)
 		}},
 		{g, "during_send", 0, closeDuringSend},
 		{g, "during_subscribe", 0, closeDuringSubscribe},
@@ -35,7 +35,7 @@ func closeCases() []testCase {
 			c := e.connect("other")
 			tx := c.Extensions().Tx
 			closeDuring(e, "Prepare", c, func() error {
-				h, err := tx.Prepare(e.Context(), "producers", message(topic, 1))
+				h, err := tx.Prepare(e.Context(), e.its("producers"), message(topic, 1))
 				if err != nil {
 					return err
 				}
@@ -50,7 +50,7 @@ func closeCases() []testCase {
 		{g, "other_clients_go_on", 0, func(e *env) {
 			topic := e.topic(1)
 			c := e.connect("other")
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			e.must("close", c.Close(e.ctx()))
 			e.send(message(topic, 1))
 			m.take(1)[0].ack()
@@ -78,7 +78,7 @@ func closeDuringSubscribe(e *env) {
 	n := 0
 	closeDuring(e, "Subscribe", c, func() error {
 		n++
-		_, err := e.tryJoin("other", driver.SubscribeSpec{Group: fmt.Sprint("group-", n), Topic: topic}, memberOptions{via: c})
+		_, err := e.tryJoin("other", driver.SubscribeSpec{Group: e.its(fmt.Sprint("group-", n)), Topic: topic}, memberOptions{via: c})
 		return err
 	}, false)
 }
@@ -86,14 +86,14 @@ func closeDuringSubscribe(e *env) {
 func closeUnsettled(e *env) {
 	topic := e.topic(1)
 	c := e.connect("other")
-	m := e.join("member", driver.SubscribeSpec{Group: "group", Topic: topic}, memberOptions{via: c})
+	m := e.join("member", driver.SubscribeSpec{Group: e.its("group"), Topic: topic}, memberOptions{via: c})
 	e.sendN(topic, 4)
 	ackAll(m.take(4)[:2])
 	e.must("close the client", c.Close(e.ctx()))
 	if n := len(m.owned()); n != 0 {
 		e.Errorf("Close ended, but %d lanes were neither revoked nor lost", n)
 	}
-	got := bodies(e.member("group", topic).take(2))
+	got := bodies(e.member(e.its("group"), topic).take(2))
 	if fmt.Sprint(got) != "[m2 m3]" {
 		e.Errorf("after Close of the first member: got %q, want m2 m3", got)
 	}
@@ -101,7 +101,7 @@ func closeUnsettled(e *env) {
 
 func closeConcurrently(e *env) {
 	c := e.connect("other")
-	e.join("member", driver.SubscribeSpec{Group: "group", Topic: e.topic(2)}, memberOptions{via: c}).awaitLanes(1)
+	e.join("member", driver.SubscribeSpec{Group: e.its("group"), Topic: e.topic(2)}, memberOptions{via: c}).awaitLanes(1)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -140,7 +140,7 @@ func closeDuring(e *env, what string, c driver.Conn, call func() error, blocks b
 func closeFetch(e *env) {
 	c := e.connect("other")
 	topic := e.topic(1)
-	m := e.join("member", driver.SubscribeSpec{Group: "group", Topic: topic}, memberOptions{via: c, manual: true})
+	m := e.join("member", driver.SubscribeSpec{Group: e.its("group"), Topic: topic}, memberOptions{via: c, manual: true})
 	l := m.awaitLanes(1)[0]
 	done := make(chan struct{})
 	var last error
@@ -164,7 +164,7 @@ func closeFetch(e *env) {
 func closeAnswers(e *env) {
 	topic := e.topic(1)
 	c := e.connect("other")
-	m := e.join("member", driver.SubscribeSpec{Group: "group", Topic: topic}, memberOptions{via: c, manual: true})
+	m := e.join("member", driver.SubscribeSpec{Group: e.its("group"), Topic: topic}, memberOptions{via: c, manual: true})
 	l := m.awaitLanes(1)[0]
 	x := c.Extensions()
 	e.must("close", c.Close(e.ctx()))
@@ -175,17 +175,17 @@ func closeAnswers(e *env) {
 	for _, r := range rs {
 		e.refused("send on a closed client", r, driver.Closed)
 	}
-	_, err := c.Subscribe(e.ctx(), driver.SubscribeSpec{Group: "group", Topic: topic}, m)
+	_, err := c.Subscribe(e.ctx(), driver.SubscribeSpec{Group: e.its("group"), Topic: topic}, m)
 	e.wantCode("subscribe on a closed client", err, driver.Closed)
 	e.wantCode("health of a closed client", c.Health(e.ctx()), driver.Closed)
 	_, err = l.Fetch(e.ctx(), 1)
 	e.wantCode("fetch on a closed client", err, driver.Closed, driver.LaneLost)
 	e.must("close the subscription of a closed client", m.leave(e.ctx()))
 	if x.Tx != nil {
-		_, err = x.Tx.Prepare(e.ctx(), "producers", message(topic, 1))
+		_, err = x.Tx.Prepare(e.ctx(), e.its("producers"), message(topic, 1))
 		e.wantCode("prepare on a closed client", err, driver.Closed)
-		e.wantCode("resolve on a closed client", x.Tx.Resolve(e.ctx(), driver.Half{TxID: "x", Group: "producers"}, driver.Commit), driver.Closed)
-		e.wantCode("checks on a closed client", x.Tx.Checks(e.ctx(), "producers", 1, undecided), driver.Closed)
+		e.wantCode("resolve on a closed client", x.Tx.Resolve(e.ctx(), driver.Half{TxID: "x", Group: e.its("producers")}, driver.Commit), driver.Closed)
+		e.wantCode("checks on a closed client", x.Tx.Checks(e.ctx(), e.its("producers"), 1, undecided), driver.Closed)
 		_, err = x.Tx.Parked(e.ctx(), 1)
 		e.wantCode("parked on a closed client", err, driver.Closed)
 	}
@@ -198,7 +198,7 @@ func closeAnswers(e *env) {
 	if x.Groups != nil {
 		_, err = x.Groups.Groups(e.ctx())
 		e.wantCode("groups on a closed client", err, driver.Closed)
-		_, err = x.Groups.Lag(e.ctx(), "group")
+		_, err = x.Groups.Lag(e.ctx(), e.its("group"))
 		e.wantCode("lag on a closed client", err, driver.Closed)
 	}
 	if x.Query != nil {
@@ -216,7 +216,7 @@ func contextCases() []testCase {
 		{g, "open_with_ended_ctx", 0, func(e *env) {
 			ctx, cancel := context.WithDeadline(e.Context(), time.Now().Add(-time.Second))
 			defer cancel()
-			c, err := e.b.Connect(ctx, "late")
+			c, err := e.b.Connect(ctx, e.its("late"))
 			if err == nil { // it needs no time
 				e.must("close", c.Close(e.ctx()))
 				return
@@ -225,13 +225,13 @@ func contextCases() []testCase {
 		}},
 		{g, "conn_outlives_its_ctx", 0, func(e *env) {
 			ctx, cancel := context.WithCancel(e.Context())
-			c, err := e.b.Connect(ctx, "outlives")
+			c, err := e.b.Connect(ctx, e.its("outlives"))
 			e.must("open", err)
 			topic := e.topic(1)
 			m := &member{}
 			*m = member{
 				e: e, id: "outlives", conn: c, lanes: map[string]*laneRun{}, busy: map[string]bool{}, changed: make(chan struct{}),
-				memberOptions: memberOptions{limit: 4}, spec: driver.SubscribeSpec{Group: "group", Topic: topic},
+				memberOptions: memberOptions{limit: 4}, spec: driver.SubscribeSpec{Group: e.its("group"), Topic: topic},
 			}
 			m.sub, err = c.Subscribe(ctx, m.spec, m)
 			e.must("subscribe", err)
@@ -247,7 +247,7 @@ func contextCases() []testCase {
 			cancel()
 			m := &member{}
 			*m = member{e: e, id: "late", lanes: map[string]*laneRun{}, busy: map[string]bool{}, changed: make(chan struct{})}
-			sub, err := e.main.Subscribe(ctx, driver.SubscribeSpec{Group: "group", Topic: e.topic(1)}, m)
+			sub, err := e.main.Subscribe(ctx, driver.SubscribeSpec{Group: e.its("group"), Topic: e.topic(1)}, m)
 			if err == nil {
 				e.must("close", sub.Close(e.ctx()))
 				m.stop()
@@ -307,7 +307,7 @@ func (v verdicts) check(e *env, m *member) {
 
 func contextEnded(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	v := newVerdicts()
 	past, cancel := context.WithDeadline(e.Context(), time.Now().Add(-time.Second))
 	defer cancel()
@@ -333,7 +333,7 @@ func contextEnded(e *env) {
 // contextEnding cancels at a random moment of the call.
 func contextEnding(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	v := newVerdicts()
 	for i := range 60 {
 		ctx, cancel := context.WithCancel(e.Context())

@@ -14,7 +14,7 @@ func delayCases() []testCase {
 		{g, "send_until_due", needDelay, delaySend},
 		{g, "past_means_now", needDelay, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			for _, off := range []time.Duration{-time.Hour, -time.Millisecond, 0} {
 				msg := message(topic, 1)
 				msg.DeliverAt = time.Now().Add(off)
@@ -63,7 +63,7 @@ func (e *env) onTime(what string, a arrival, due time.Time) {
 
 func delaySend(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	for _, d := range e.delays(e.caps.Delay) {
 		msg := message(topic, 1)
 		msg.DeliverAt = time.Now().Add(d)
@@ -84,7 +84,7 @@ func delayResult(e *env) {
 		e.Errorf("result of a delayed message: got offset %d, lane %q, queue %d, id %q; want offset -1 and the lane it goes to",
 			r.Offset, r.Lane, r.Queue, r.ID)
 	}
-	a := e.member("group", topic).takeWithin(1, d+e.lim.Within)[0]
+	a := e.member(e.its("group"), topic).takeWithin(1, d+e.lim.Within)[0]
 	if a.d.ID != r.ID || a.d.Offset < 0 || a.d.Attempt != 1 {
 		e.Errorf("%v: got id %q, want %q, attempt 1 and a queue offset", a, a.d.ID, r.ID)
 	}
@@ -92,7 +92,7 @@ func delayResult(e *env) {
 
 func delayKeepsMessage(e *env) {
 	topic := e.topic(4)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	d := e.delays(e.caps.Delay)[0]
 	msg := &driver.Message{
 		Topic: topic, Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", ID: "DELAYED-1",
@@ -114,7 +114,7 @@ func delayOvertakes(e *env) {
 		e.Skip("needs two delays")
 	}
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	late, soon := message(topic, 2), message(topic, 1)
 	start := time.Now()
 	late.DeliverAt, soon.DeliverAt = start.Add(delays[1]), start.Add(delays[0])
@@ -138,7 +138,7 @@ func delayCrash(e *env) {
 	msg.DeliverAt = time.Now().Add(d)
 	e.send(msg)
 	e.crash()
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	a := m.takeWithin(1, d+e.lim.Within)[0]
 	if early := msg.DeliverAt.Sub(a.at); early > time.Millisecond {
 		e.Errorf("after a crash %v came %v too early", a, early)
@@ -156,16 +156,16 @@ func delayWhileDown(e *env) {
 	e.closeClients(true)
 	e.reopen()
 	e.advance(d)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	m.take(1)[0].ack()
 	m.none("a delayed message comes once")
 	e.reopen()
-	e.member("group", topic).none("it was acknowledged before the broker was closed")
+	e.member(e.its("group"), topic).none("it was acknowledged before the broker was closed")
 }
 
 func delaySettle(e *env, o driver.Outcome) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.send(message(topic, 1))
 	a := m.take(1)[0]
 	for i, d := range e.delays(e.caps.RetryDelay) {

@@ -17,21 +17,21 @@ func durableCases() []testCase {
 			topic := e.topic(4)
 			rs := e.sendN(topic, 50)
 			e.crash()
-			got := e.member("group", topic).take(50)
+			got := e.member(e.its("group"), topic).take(50)
 			samePlace(e, rs, got)
 		}},
 		{g, "reopen_after_send", reopen, func(e *env) {
 			topic := e.topic(4)
 			rs := e.sendN(topic, 50)
 			e.reopen()
-			samePlace(e, rs, e.member("group", topic).take(50))
+			samePlace(e, rs, e.member(e.its("group"), topic).take(50))
 		}},
 		{g, "crash_before_settle", crash, func(e *env) {
 			topic := e.topic(1)
 			e.sendN(topic, 5)
-			e.member("group", topic).take(5)
+			e.member(e.its("group"), topic).take(5)
 			e.crash()
-			got := e.member("group", topic).take(5)
+			got := e.member(e.its("group"), topic).take(5)
 			inOrderPerLane(e, got)
 			for _, a := range got {
 				if !e.lim.CountsAbandoned && a.d.Attempt != 1 {
@@ -46,13 +46,13 @@ func durableCases() []testCase {
 		{g, "crash_after_some_acks_loses_nothing", crash, durablePartialAcks},
 		{g, "retry_survives_crash", crash, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			e.send(message(topic, 1))
 			m.take(1)[0].settle(driver.Retry, 0)
 			m.take(1)[0].settle(driver.Retry, time.Millisecond)
 			m.close()
 			e.crash()
-			a := e.member("group", topic).take(1)[0]
+			a := e.member(e.its("group"), topic).take(1)[0]
 			if a.d.Attempt != 3 {
 				e.Errorf("%v after two failed attempts and a crash: want attempt 3", a)
 			}
@@ -64,7 +64,7 @@ func durableCases() []testCase {
 				e.send(message(topic, i))
 				e.crash()
 			}
-			if got := bodies(e.member("group", topic).take(3)); !slices.Equal(got, []string{"m0", "m1", "m2"}) {
+			if got := bodies(e.member(e.its("group"), topic).take(3)); !slices.Equal(got, []string{"m0", "m1", "m2"}) {
 				e.Errorf("after three crashes: got %q, want m0 m1 m2", got)
 			}
 		}},
@@ -121,13 +121,13 @@ func durableOffsets(e *env) {
 
 func durablePositions(e *env, restart func()) {
 	topic := e.topic(2)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.sendN(topic, 10)
 	ackAll(m.take(10))
 	m.close()
 	e.send(message(topic, 10))
 	restart()
-	m = e.member("group", topic)
+	m = e.member(e.its("group"), topic)
 	if a := m.take(1)[0]; string(a.d.Body) != "m10" {
 		e.Errorf("after the restart: got %v, want m10", a)
 	}
@@ -136,7 +136,7 @@ func durablePositions(e *env, restart func()) {
 
 func durablePartialAcks(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.sendN(topic, 10)
 	for i, a := range m.take(10) {
 		if i%2 == 0 {
@@ -144,7 +144,7 @@ func durablePartialAcks(e *env) {
 		}
 	}
 	e.crash()
-	m = e.member("group", topic)
+	m = e.member(e.its("group"), topic)
 	missing := map[string]bool{}
 	for i := 1; i < 10; i += 2 {
 		missing[fmt.Sprint("m", i)] = true

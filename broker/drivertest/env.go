@@ -44,7 +44,7 @@ func (e *env) ctx() context.Context {
 // connect opens one more client.
 func (e *env) connect(clientID string) driver.Conn {
 	e.Helper()
-	c, err := e.b.Connect(e.ctx(), clientID)
+	c, err := e.b.Connect(e.ctx(), e.its(clientID))
 	if err != nil {
 		e.Fatalf("connect client %q: %v", clientID, err)
 	}
@@ -114,12 +114,15 @@ func (e *env) reopen() {
 	e.ext = e.main.Extensions()
 }
 
+// its makes a name one of this test, for brokers that other tests use, too.
+func (e *env) its(name string) string { return e.b.Space + name }
+
 // name makes a fresh name of a topic or group.
 func (e *env) name(what string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.names++
-	return fmt.Sprintf("%s-%d", what, e.names)
+	return e.its(fmt.Sprintf("%s-%d", what, e.names))
 }
 
 // topic makes a topic with that many queues.

@@ -27,7 +27,7 @@ func filterCases() []testCase {
 
 func filterTags(e *env, f driver.Filter, want ...string) {
 	topic := e.topic(2)
-	m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic, Filter: f}, memberOptions{})
+	m := e.join("client", driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: f}, memberOptions{})
 	for _, t := range [][2]string{{"water", "w"}, {"power", "p"}, {"gas", "g"}, {"", "none"}} {
 		e.send(&driver.Message{Topic: topic, Tag: t[0], Body: []byte(t[1])})
 	}
@@ -43,7 +43,7 @@ func filterTags(e *env, f driver.Filter, want ...string) {
 // filterMovesOn: unselected messages do not hold the position back.
 func filterMovesOn(e *env, yes driver.Filter) {
 	topic := e.topic(1)
-	spec := driver.SubscribeSpec{Group: "group", Topic: topic, Filter: yes}
+	spec := driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: yes}
 	m := e.join("client", spec, memberOptions{})
 	for range 40 {
 		e.send(&driver.Message{Topic: topic, Tag: "no", Body: []byte("no")})
@@ -58,7 +58,7 @@ func filterMovesOn(e *env, yes driver.Filter) {
 // brokers filter first.
 func filterSameHash(e *env) {
 	topic := e.topic(1)
-	m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic, Filter: driver.Filter{Tags: []string{"Aa"}}}, memberOptions{})
+	m := e.join("client", driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: driver.Filter{Tags: []string{"Aa"}}}, memberOptions{})
 	e.send(&driver.Message{Topic: topic, Tag: "BB", Body: []byte("BB")}, &driver.Message{Topic: topic, Tag: "Aa", Body: []byte("Aa")})
 	if a := m.take(1)[0]; string(a.d.Body) != "Aa" {
 		e.Errorf("filter Aa: got %v", a)
@@ -69,7 +69,7 @@ func filterSameHash(e *env) {
 // filterAfterRetry: a redelivery belongs to the group whatever the filter.
 func filterAfterRetry(e *env, yes driver.Filter) {
 	topic := e.topic(1)
-	m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic, Filter: yes}, memberOptions{})
+	m := e.join("client", driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: yes}, memberOptions{})
 	e.send(&driver.Message{Topic: topic, Tag: "yes", Body: []byte("x")})
 	tried := driver.Settlement{Outcome: driver.Retry, Properties: map[string]string{"tried": "1"}}
 	e.must("retry", m.take(1)[0].try(tried))

@@ -16,7 +16,7 @@ func halfCases() []testCase {
 		{g, "rollback_never_visible", needTx, halfRollback},
 		{g, "decisions_repeat_and_absorb", needTx, halfAbsorb},
 		{g, "undecided_is_no_decision", needTx, func(e *env) {
-			h := e.prepare("producers", message(e.topic(1), 1))
+			h := e.prepare(e.its("producers"), message(e.topic(1), 1))
 			for _, d := range []driver.Decision{driver.Undecided, 77} {
 				e.wantCode("resolve as "+d.String(), e.ext.Tx.Resolve(e.ctx(), h, d), driver.InvalidArgument)
 			}
@@ -25,10 +25,10 @@ func halfCases() []testCase {
 		{g, "prepare_twice_is_one_half", needTx, halfPrepareTwice},
 		{g, "same_id_of_another_group", needTx, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			msg := message(topic, 1)
 			msg.ID = "ID-1"
-			a, b := e.prepare("producers-a", msg), e.prepare("producers-b", msg)
+			a, b := e.prepare(e.its("producers-a"), msg), e.prepare(e.its("producers-b"), msg)
 			e.resolve(a, driver.Rollback)
 			e.resolve(b, driver.Commit)
 			m.take(1)
@@ -38,9 +38,9 @@ func halfCases() []testCase {
 		{g, "unknown_half", needTx, func(e *env) {
 			for _, h := range []driver.Half{
 				{},
-				{TxID: "no-such-half", Group: "producers"},
-				{TxID: "no-such-half", Group: "producers", Handle: []byte("garbage")},
-				{TxID: "no-such-half", Group: "producers", Handle: bytes.Repeat([]byte{0xff}, 64)},
+				{TxID: "no-such-half", Group: e.its("producers")},
+				{TxID: "no-such-half", Group: e.its("producers"), Handle: []byte("garbage")},
+				{TxID: "no-such-half", Group: e.its("producers"), Handle: bytes.Repeat([]byte{0xff}, 64)},
 			} {
 				e.wantCode("commit an unknown half", e.ext.Tx.Resolve(e.ctx(), h, driver.Commit),
 					driver.NotFound, driver.InvalidArgument, driver.FailedPrecondition)
@@ -48,12 +48,35 @@ func halfCases() []testCase {
 		}},
 		{g, "concurrent_opposite_decisions", needTx, halfRace},
 		{g, "survives_crash", needTx | needDurable | needCrash, halfCrash},
-		{g, "decision_survives_crash", needTx | needDurable | needCrash, halfDecisionCrash},
+		{g, "is_one_half_after_crash", needTx | needDecidesOnce | needDurable | needCrash, func(e *env) {
+			topic := e.topic(1)
+			msg := fullMessage(topic)
+			h := e.prepare(e.its("producers"), msg)
+			e.crash()
+			if again := e.prepare(e.its("producers"), msg); again.TxID != h.TxID || !bytes.Equal(again.Handle, h.Handle) {
+				e.Errorf("Prepare again after a crash: got %+v, want the first half, %+v", again, h)
+			}
+		}},
+		{g, "decision_survives_crash", needTx | needDurable | needCrash, func(e *env) { halfDecisionCrash(e) }},
+		{g, "decision_binds_after_crash", needTx | needDecidesOnce | needDurable | needCrash, halfBindsAfterCrash},
+		{g, "decision_binds_other_clients", needTx | needDecidesOnce, func(e *env) {
+			topic := e.topic(1)
+			m := e.member(e.its("group"), topic)
+			other := e.connect("other").Extensions().Tx
+			yes, no := e.prepare(e.its("producers"), message(topic, 1)), e.prepare(e.its("producers"), message(topic, 2))
+			e.resolve(yes, driver.Commit)
+			e.resolve(no, driver.Rollback)
+			e.must("commit again", other.Resolve(e.ctx(), yes, driver.Commit))
+			e.wantCode("roll back what another client has committed", other.Resolve(e.ctx(), yes, driver.Rollback), driver.FailedPrecondition)
+			e.wantCode("commit what another client has rolled back", other.Resolve(e.ctx(), no, driver.Commit), driver.FailedPrecondition)
+			m.take(1)[0].ack()
+			m.none("one message was committed, once")
+		}},
 		{g, "message_is_not_kept", needTx, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			msg := message(topic, 1)
-			h := e.prepare("producers", msg)
+			h := e.prepare(e.its("producers"), msg)
 			copy(msg.Body, "XX")
 			if msg.ID != "" {
 				e.Errorf("Prepare set the id of the message to %q", msg.ID)
@@ -92,9 +115,9 @@ func fullMessage(topic string) *driver.Message {
 
 func halfCommit(e *env) {
 	topic := e.topic(2)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	msg := fullMessage(topic)
-	h := e.prepare("producers", msg)
+	h := e.prepare(e.its("producers"), msg)
 	m.none("a half message is invisible")
 	if e.ext.Query != nil {
 		for q := range 2 {
@@ -116,8 +139,8 @@ func halfCommit(e *env) {
 
 func halfRollback(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
-	h := e.prepare("producers", message(topic, 1))
+	m := e.member(e.its("group"), topic)
+	h := e.prepare(e.its("producers"), message(topic, 1))
 	e.resolve(h, driver.Rollback)
 	m.none("the message was rolled back")
 	e.advance(e.lim.CheckAfter + 2*e.lim.CheckEvery)
@@ -126,10 +149,10 @@ func halfRollback(e *env) {
 
 func halfAbsorb(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	for i, first := range []driver.Decision{driver.Commit, driver.Rollback} {
 		opposite := driver.Commit + driver.Rollback - first
-		h := e.prepare("producers", message(topic, i))
+		h := e.prepare(e.its("producers"), message(topic, i))
 		e.resolve(h, first)
 		for range 3 {
 			e.resolve(h, first)
@@ -145,11 +168,11 @@ func halfAbsorb(e *env) {
 
 func halfPrepareTwice(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	msg := fullMessage(topic)
-	first := e.prepare("producers", msg)
+	first := e.prepare(e.its("producers"), msg)
 	same := func(when string) driver.Half {
-		h := e.prepare("producers", msg)
+		h := e.prepare(e.its("producers"), msg)
 		if h.TxID != first.TxID || !bytes.Equal(h.Handle, first.Handle) {
 			e.Errorf("Prepare again %s: got %+v, want the first half, %+v", when, h, first)
 		}
@@ -164,10 +187,10 @@ func halfPrepareTwice(e *env) {
 
 func halfOtherGroup(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
-	h := e.prepare("producers", message(topic, 1))
+	m := e.member(e.its("group"), topic)
+	h := e.prepare(e.its("producers"), message(topic, 1))
 	stranger := h
-	stranger.Group = "strangers"
+	stranger.Group = e.its("strangers")
 	for _, d := range []driver.Decision{driver.Commit, driver.Rollback} {
 		e.wantCode(d.String()+" by another group", e.ext.Tx.Resolve(e.ctx(), stranger, d),
 			driver.NotFound, driver.FailedPrecondition, driver.PermissionDenied, driver.InvalidArgument)
@@ -179,10 +202,10 @@ func halfOtherGroup(e *env) {
 
 func halfRace(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	visible := 0
 	for i := range 20 {
-		h := e.prepare("producers", message(topic, i))
+		h := e.prepare(e.its("producers"), message(topic, i))
 		var wg sync.WaitGroup
 		var errs [6]error
 		for j := range errs {
@@ -214,30 +237,33 @@ func halfRace(e *env) {
 func halfCrash(e *env) {
 	topic := e.topic(1)
 	msg := fullMessage(topic)
-	h := e.prepare("producers", msg)
-	other := e.prepare("producers", message(topic, 2))
+	h := e.prepare(e.its("producers"), msg)
+	other := e.prepare(e.its("producers"), message(topic, 2))
 	e.crash()
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	m.none("a half message is invisible after a crash, too")
-	if again := e.prepare("producers", msg); again.TxID != h.TxID || !bytes.Equal(again.Handle, h.Handle) {
-		e.Errorf("Prepare again after a crash: got %+v, want the first half, %+v", again, h)
-	}
 	e.resolve(h, driver.Commit) // the handle survives
 	e.sameMessage("a message committed after a crash", m.take(1)[0].d, msg)
 	e.resolve(other, driver.Rollback)
 	m.none("the other was rolled back")
 }
 
-func halfDecisionCrash(e *env) {
+func halfDecisionCrash(e *env) (m *member, yes, no driver.Half) {
 	topic := e.topic(1)
-	yes, no := e.prepare("producers", message(topic, 1)), e.prepare("producers", message(topic, 2))
+	yes, no = e.prepare(e.its("producers"), message(topic, 1)), e.prepare(e.its("producers"), message(topic, 2))
 	e.resolve(yes, driver.Commit)
 	e.resolve(no, driver.Rollback)
 	e.crash()
-	m := e.member("group", topic)
+	m = e.member(e.its("group"), topic)
 	if got := bodies(m.take(1)); !slices.Equal(got, []string{"m1"}) {
 		e.Errorf("after a crash: got %q, want m1, which was committed", got)
 	}
+	m.none("the other was rolled back before the crash")
+	return m, yes, no
+}
+
+func halfBindsAfterCrash(e *env) {
+	m, yes, no := halfDecisionCrash(e)
 	e.resolve(yes, driver.Commit)
 	e.resolve(no, driver.Rollback)
 	e.wantCode("roll back after commit and crash", e.ext.Tx.Resolve(e.ctx(), yes, driver.Rollback), driver.FailedPrecondition)

@@ -17,6 +17,10 @@ type Harness struct {
 	// Virtual runs each test in a testing/synctest bubble. Choose it for
 	// drivers that wait for time, channels and memory only, not for sockets.
 	Virtual bool
+	// Together runs the groups of tests at the same time, too, below a subtest of
+	// that name: for brokers that tests share, where most of what a test does is
+	// to wait.
+	Together bool
 	// Advance lets d pass for the broker. Defaults to time.Sleep, which is free
 	// in a bubble.
 	Advance func(d time.Duration)
@@ -26,6 +30,10 @@ type Harness struct {
 
 // Broker is the broker of one test.
 type Broker struct {
+	// Space begins the names of all topics, groups and clients of the test. It
+	// differs from test to test where they share a broker; empty where each has
+	// one of its own.
+	Space string
 	// Connect opens the client clientID. It is required, and works again after
 	// CrashAndReopen and Reopen.
 	Connect func(ctx context.Context, clientID string) (driver.Conn, error)
@@ -75,6 +83,9 @@ type Limits struct {
 	// Default to 6 s, 30 s, 64 × CheckEvery and 15.
 	CheckAfter, CheckEvery, CheckGap time.Duration
 	CheckMax                         int
+	// QueryLate is how long MessageQuery may not know of a message that was
+	// stored: some brokers index behind. Defaults to not at all.
+	QueryLate time.Duration
 	// LargeBody is the size of the large body tried. Defaults to 1 MiB or the
 	// MaxBody of the broker, whichever is less.
 	LargeBody int

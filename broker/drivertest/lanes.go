@@ -22,7 +22,7 @@ func laneCases() []testCase {
 		{g, "close_timeout_loses", 0, laneCloseTimeout},
 		{g, "close_revokes_first", 0, laneCloseRevokes},
 		{g, "close_subscription_twice", 0, func(e *env) {
-			m := e.member("group", e.topic(1))
+			m := e.member(e.its("group"), e.topic(1))
 			m.awaitLanes(1)
 			done := make(chan struct{})
 			go func() { defer close(done); _ = m.leave(e.ctx()) }()
@@ -32,11 +32,11 @@ func laneCases() []testCase {
 		}},
 		{g, "no_event_after_close", 0, func(e *env) {
 			topic := e.topic(2)
-			a := e.member("group", topic)
+			a := e.member(e.its("group"), topic)
 			a.awaitLanes(1)
 			a.close()
 			before := len(a.events())
-			b := e.member("group", topic)
+			b := e.member(e.its("group"), topic)
 			b.awaitLanes(1)
 			b.close()
 			e.settleDown()
@@ -61,7 +61,7 @@ type handover struct {
 
 func newHandover(e *env, manual bool) *handover {
 	h := &handover{e: e, topic: e.topic(2), entered: make(chan driver.Lane, 4), release: make(chan struct{})}
-	h.spec = driver.SubscribeSpec{Group: "group", Topic: h.topic}
+	h.spec = driver.SubscribeSpec{Group: e.its("group"), Topic: h.topic}
 	h.a = e.join("a", h.spec, memberOptions{manual: manual, revoked: func(ctx context.Context, l driver.Lane) {
 		select {
 		case h.entered <- l:
@@ -136,7 +136,7 @@ func laneHandover(e *env) {
 
 func laneSettleInRevoked(e *env) {
 	topic := e.topic(2)
-	spec := driver.SubscribeSpec{Group: "group", Topic: topic}
+	spec := driver.SubscribeSpec{Group: e.its("group"), Topic: topic}
 	var a *member
 	failed := make(chan error, 4)
 	a = e.join("a", spec, memberOptions{revoked: func(ctx context.Context, l driver.Lane) {
@@ -259,7 +259,7 @@ func laneRevokeTimeout(e *env) {
 // remaining lanes are lost.
 func laneCloseTimeout(e *env) {
 	topic := e.topic(1)
-	spec := driver.SubscribeSpec{Group: "group", Topic: topic}
+	spec := driver.SubscribeSpec{Group: e.its("group"), Topic: topic}
 	a := e.join("a", spec, memberOptions{manual: true, revoked: func(ctx context.Context, _ driver.Lane) { <-ctx.Done() }})
 	e.send(message(topic, 1))
 	x := fetchOne(e, a, a.awaitLanes(1)[0])
@@ -279,7 +279,7 @@ func laneCloseTimeout(e *env) {
 
 func laneCloseRevokes(e *env) {
 	topic := e.topic(1)
-	spec := driver.SubscribeSpec{Group: "group", Topic: topic}
+	spec := driver.SubscribeSpec{Group: e.its("group"), Topic: topic}
 	var a *member
 	settled := make(chan error, 1)
 	a = e.join("a", spec, memberOptions{revoked: func(ctx context.Context, l driver.Lane) {
@@ -306,7 +306,7 @@ func fetchCases() []testCase {
 	const g = "fetch"
 	one := func(e *env) (*member, driver.Lane, string) {
 		topic := e.topic(1)
-		m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic}, memberOptions{manual: true})
+		m := e.join("client", driver.SubscribeSpec{Group: e.its("group"), Topic: topic}, memberOptions{manual: true})
 		return m, m.awaitLanes(1)[0], topic
 	}
 	return []testCase{
@@ -362,7 +362,7 @@ func fetchCases() []testCase {
 		}},
 		{g, "unsettled_is_not_fetched_again", 0, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			e.sendN(topic, 5)
 			got := m.take(5)
 			m.none("the deliveries are still being handled")

@@ -71,9 +71,9 @@ type model struct {
 
 func newMachine(e *env) *machine {
 	m := &machine{e: e, topic: e.topic(2), perKey: map[string]int{}}
-	m.groups = append(m.groups, &model{modelState: newModelState(e, false), spec: driver.SubscribeSpec{Group: "plain", Topic: m.topic}})
+	m.groups = append(m.groups, &model{modelState: newModelState(e, false), spec: driver.SubscribeSpec{Group: e.its("plain"), Topic: m.topic}})
 	if e.caps.Ordered {
-		m.groups = append(m.groups, &model{modelState: newModelState(e, true), spec: driver.SubscribeSpec{Group: "ordered", Topic: m.topic, Ordered: true}})
+		m.groups = append(m.groups, &model{modelState: newModelState(e, true), spec: driver.SubscribeSpec{Group: e.its("ordered"), Topic: m.topic, Ordered: true}})
 	}
 	return m
 }
@@ -243,7 +243,7 @@ func (m *machine) deadLetters(g *model) {
 	if len(want) == 0 {
 		return
 	}
-	x := m.e.member("reader-of-"+g.spec.Group, driver.DeadLetterTopic(g.spec.Group))
+	x := m.e.member(g.spec.Group+"-reader", driver.DeadLetterTopic(g.spec.Group))
 	for len(want) > 0 {
 		delete(want, x.take(1)[0].d.ID)
 	}

@@ -21,14 +21,14 @@ func memberCases() []testCase {
 		{g, "differing_subscription_refused", 0, membersDiffer},
 		{g, "groups_are_independent", 0, func(e *env) {
 			topic := e.topic(2)
-			a, b := e.member("a", topic), e.member("b", topic)
+			a, b := e.member(e.its("a"), topic), e.member(e.its("b"), topic)
 			e.sendN(topic, 10)
 			ackAll(a.take(10))
 			ackAll(b.take(10))
 		}},
 		{g, "group_of_two_topics", 0, func(e *env) {
 			t1, t2 := e.topic(1), e.topic(1)
-			a, b := e.member("group", t1), e.member("group", t2)
+			a, b := e.member(e.its("group"), t1), e.member(e.its("group"), t2)
 			e.send(message(t1, 1), message(t2, 2))
 			if x, y := a.take(1)[0], b.take(1)[0]; x.d.Topic != t1 || y.d.Topic != t2 {
 				e.Errorf("got topics %s and %s, want %s and %s", x.d.Topic, y.d.Topic, t1, t2)
@@ -37,7 +37,7 @@ func memberCases() []testCase {
 		{g, "from_latest", 0, func(e *env) {
 			topic := e.topic(1)
 			e.sendN(topic, 5)
-			spec := driver.SubscribeSpec{Group: "group", Topic: topic, From: driver.Position{Kind: driver.Latest}}
+			spec := driver.SubscribeSpec{Group: e.its("group"), Topic: topic, From: driver.Position{Kind: driver.Latest}}
 			m := e.join("client", spec, memberOptions{})
 			m.awaitLanes(1)
 			e.settleDown()
@@ -58,9 +58,9 @@ func (e *env) settleDown() { time.Sleep(min(e.lim.Quiet, time.Second)) }
 
 func membersShare(e *env) {
 	topic := e.topic(4)
-	a := e.member("group", topic)
+	a := e.member(e.its("group"), topic)
 	a.awaitLanes(4)
-	b := e.member("group", topic)
+	b := e.member(e.its("group"), topic)
 	e.await("both members to own lanes", func() bool { return len(a.fresh()) > 0 && len(b.fresh()) > 0 && len(a.fresh())+len(b.fresh()) == 4 })
 	for _, l := range a.fresh() {
 		if slices.ContainsFunc(b.fresh(), func(o driver.Lane) bool { return o.Name() == l.Name() }) {
@@ -98,7 +98,7 @@ func membersShare(e *env) {
 
 func membersLeave(e *env) {
 	topic := e.topic(4)
-	a, b := e.member("group", topic), e.member("group", topic)
+	a, b := e.member(e.its("group"), topic), e.member(e.its("group"), topic)
 	if e.caps.Queues {
 		e.await("both members to own lanes", func() bool { return len(a.fresh()) > 0 && len(b.fresh()) > 0 })
 	}
@@ -131,7 +131,7 @@ func membersLeave(e *env) {
 
 func membersCrowd(e *env) {
 	topic := e.topic(1)
-	a, b, c := e.member("group", topic), e.member("group", topic), e.member("group", topic)
+	a, b, c := e.member(e.its("group"), topic), e.member(e.its("group"), topic), e.member(e.its("group"), topic)
 	e.await("somebody to own the lane", func() bool { return len(a.owned())+len(b.owned())+len(c.owned()) > 0 })
 	e.send(message(topic, 0))
 	all := []*member{a, b, c}
@@ -163,7 +163,7 @@ func (m *member) peek() []arrival {
 
 func membersSilent(e *env) {
 	topic := e.topic(4)
-	spec := driver.SubscribeSpec{Group: "group", Topic: topic}
+	spec := driver.SubscribeSpec{Group: e.its("group"), Topic: topic}
 	a := e.join("silent", spec, memberOptions{manual: true})
 	a.awaitLanes(4)
 	b := e.join("busy", spec, memberOptions{})
@@ -188,7 +188,7 @@ func membersSilent(e *env) {
 
 func membersDiffer(e *env) {
 	topic := e.topic(2)
-	base := driver.SubscribeSpec{Group: "group", Topic: topic}
+	base := driver.SubscribeSpec{Group: e.its("group"), Topic: topic}
 	differing := map[string]driver.SubscribeSpec{}
 	if e.caps.Tags {
 		base.Filter = driver.Filter{Tags: []string{"water", "power"}}
@@ -239,11 +239,11 @@ func membersDiffer(e *env) {
 func membersFrom(e *env) {
 	topic := e.topic(1)
 	e.sendN(topic, 4)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	ackAll(m.take(2))
 	m.close()
 	e.send(message(topic, 4))
-	spec := driver.SubscribeSpec{Group: "group", Topic: topic, From: driver.Position{Kind: driver.Latest}}
+	spec := driver.SubscribeSpec{Group: e.its("group"), Topic: topic, From: driver.Position{Kind: driver.Latest}}
 	m = e.join("again", spec, memberOptions{})
 	if got := bodies(m.take(3)); !slices.Equal(got, []string{"m2", "m3", "m4"}) {
 		e.Errorf("a group with a stored position: got %q, want m2 m3 m4", got)
@@ -252,7 +252,7 @@ func membersFrom(e *env) {
 
 func membersLaneNames(e *env) {
 	topic := e.topic(4)
-	spec := driver.SubscribeSpec{Group: "group", Topic: topic}
+	spec := driver.SubscribeSpec{Group: e.its("group"), Topic: topic}
 	names := func(m *member) []string {
 		var out []string
 		for _, l := range m.awaitLanes(4) {
@@ -278,13 +278,13 @@ func membersLaneNames(e *env) {
 // broadcastCases: every member gets every message.
 func broadcastCases() []testCase {
 	const g = "broadcast"
-	spec := func(topic string) driver.SubscribeSpec {
-		return driver.SubscribeSpec{Group: "group", Topic: topic, Broadcast: true}
+	spec := func(e *env, topic string) driver.SubscribeSpec {
+		return driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Broadcast: true}
 	}
 	return []testCase{
 		{g, "everybody_gets_everything", needBroadcast, func(e *env) {
 			topic := e.topic(2)
-			a, b := e.join("a", spec(topic), memberOptions{}), e.join("b", spec(topic), memberOptions{})
+			a, b := e.join("a", spec(e, topic), memberOptions{}), e.join("b", spec(e, topic), memberOptions{})
 			e.sendN(topic, 10)
 			for _, m := range []*member{a, b} {
 				got := bodies(m.take(10))
@@ -297,7 +297,7 @@ func broadcastCases() []testCase {
 		}},
 		{g, "position_per_client", needBroadcast, func(e *env) {
 			topic := e.topic(1)
-			a, b := e.join("a", spec(topic), memberOptions{}), e.join("b", spec(topic), memberOptions{})
+			a, b := e.join("a", spec(e, topic), memberOptions{}), e.join("b", spec(e, topic), memberOptions{})
 			e.sendN(topic, 4)
 			ackAll(a.take(4))
 			ackAll(b.take(2))
@@ -307,7 +307,7 @@ func broadcastCases() []testCase {
 				m.close()
 				e.must("close client "+m.id, m.conn.Close(ctx))
 			}
-			a, b = e.join("a", spec(topic), memberOptions{}), e.join("b", spec(topic), memberOptions{})
+			a, b = e.join("a", spec(e, topic), memberOptions{}), e.join("b", spec(e, topic), memberOptions{})
 			if got := bodies(b.take(2)); !slices.Equal(got, []string{"m2", "m3"}) {
 				e.Errorf("client b after joining again: got %q, want m2 m3", got)
 			}

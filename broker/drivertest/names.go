@@ -62,14 +62,14 @@ func quoted(name string) string {
 }
 
 func longestNames(e *env) {
-	topic := strings.Repeat("t", driver.MaxName)
+	topic := e.its(strings.Repeat("t", driver.MaxName-len(e.b.Space)))
 	if e.ext.Topics != nil {
 		e.must("create a topic with the longest name", e.ext.Topics.CreateTopic(e.ctx(), driver.TopicInfo{Name: topic, Queues: 1}))
 	}
 	longest := cmp.Or(e.caps.MaxGroup, driver.MaxName)
-	_, err := e.tryJoin("client", driver.SubscribeSpec{Group: strings.Repeat("g", longest+1), Topic: topic}, memberOptions{})
+	_, err := e.tryJoin("client", driver.SubscribeSpec{Group: e.its(strings.Repeat("g", longest+1-len(e.b.Space))), Topic: topic}, memberOptions{})
 	e.wantCode(fmt.Sprint("subscribe a group with a name of ", longest+1), err, driver.InvalidArgument)
-	m := e.member(strings.Repeat("g", longest), topic)
+	m := e.member(e.its(strings.Repeat("g", longest-len(e.b.Space))), topic)
 	e.send(message(topic, 1))
 	a := m.take(1)[0]
 	// The names of retry and dead letter topics are longer still.
@@ -96,7 +96,7 @@ func badMessageParts(e *env) {
 		change(m)
 		e.refused("send with "+what, e.sendOne(m))
 		if e.ext.Tx != nil {
-			_, err := e.ext.Tx.Prepare(e.ctx(), "producers", m)
+			_, err := e.ext.Tx.Prepare(e.ctx(), e.its("producers"), m)
 			e.wantCode("prepare with "+what, err, driver.InvalidArgument)
 		}
 	}
@@ -106,18 +106,18 @@ func badSubscriptions(e *env) {
 	topic := e.topic(1)
 	specs := map[string]driver.SubscribeSpec{}
 	for _, name := range badNames() {
-		specs["topic "+quoted(name)] = driver.SubscribeSpec{Group: "group", Topic: name}
+		specs["topic "+quoted(name)] = driver.SubscribeSpec{Group: e.its("group"), Topic: name}
 		specs["group "+quoted(name)] = driver.SubscribeSpec{Group: name, Topic: topic}
 	}
 	if e.caps.Tags {
-		specs["a tag with ||"] = driver.SubscribeSpec{Group: "group", Topic: topic, Filter: driver.Filter{Tags: []string{"a||b"}}}
+		specs["a tag with ||"] = driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: driver.Filter{Tags: []string{"a||b"}}}
 	}
 	if e.caps.SQL {
-		specs["bad SQL"] = driver.SubscribeSpec{Group: "group", Topic: topic, Filter: driver.Filter{SQL: "a = = 1"}}
-		specs["open quote"] = driver.SubscribeSpec{Group: "group", Topic: topic, Filter: driver.Filter{SQL: "a = 'x"}}
+		specs["bad SQL"] = driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: driver.Filter{SQL: "a = = 1"}}
+		specs["open quote"] = driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: driver.Filter{SQL: "a = 'x"}}
 	}
 	if e.caps.SQL && e.caps.Tags {
-		specs["tags and SQL"] = driver.SubscribeSpec{Group: "group", Topic: topic, Filter: driver.Filter{Tags: []string{"a"}, SQL: "a = 1"}}
+		specs["tags and SQL"] = driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: driver.Filter{Tags: []string{"a"}, SQL: "a = 1"}}
 	}
 	for what, spec := range specs {
 		_, err := e.tryJoin(e.name("client"), spec, memberOptions{})

@@ -14,7 +14,7 @@ func orderCases() []testCase {
 		{g, "same_key_same_lane", 0, func(e *env) {
 			topic := e.topic(4)
 			sendKeyed(e, topic, 0, 5)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			lanes := keyedLanes(e, m.take(keys*5), 0)
 			if used := distinct(lanes); e.caps.Queues && used < 2 {
 				e.Errorf("%d keys went to %d lane of 4", keys, used)
@@ -30,7 +30,7 @@ func orderCases() []testCase {
 		{g, "ordered_return_keeps_successors", needOrdered, orderedReturnBatch},
 		{g, "ordered_has_no_retry_lane", needOrdered, func(e *env) {
 			topic := e.topic(2)
-			m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic, Ordered: true}, memberOptions{})
+			m := e.join("client", driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Ordered: true}, memberOptions{})
 			e.sendN(topic, 4)
 			ackAll(m.take(4))
 			for _, l := range m.owned() {
@@ -92,12 +92,12 @@ func keyedOverRestart(e *env, restart func()) {
 	sendKeyed(e, topic, 0, 3)
 	restart()
 	sendKeyed(e, topic, 3, 3)
-	keyedLanes(e, e.member("group", topic).take(keys*6), 0)
+	keyedLanes(e, e.member(e.its("group"), topic).take(keys*6), 0)
 }
 
 func orderedReturn(e *env) {
 	topic := e.topic(1)
-	m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic, Ordered: true}, memberOptions{limit: 1, manual: true})
+	m := e.join("client", driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Ordered: true}, memberOptions{limit: 1, manual: true})
 	e.sendN(topic, 3)
 	lane := m.awaitLanes(1)[0]
 	for i := range 3 {
@@ -121,7 +121,7 @@ func orderedReturn(e *env) {
 
 func orderedReturnBatch(e *env) {
 	topic := e.topic(1)
-	m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic, Ordered: true}, memberOptions{manual: true})
+	m := e.join("client", driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Ordered: true}, memberOptions{manual: true})
 	e.sendN(topic, 4)
 	lane := m.awaitLanes(1)[0]
 	held := fetchN(e, m, lane, 4)
@@ -138,7 +138,7 @@ func orderedReturnBatch(e *env) {
 
 func orderedHandover(e *env) {
 	topic := e.topic(2)
-	spec := driver.SubscribeSpec{Group: "group", Topic: topic, Ordered: true}
+	spec := driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Ordered: true}
 	a := e.join("a", spec, memberOptions{manual: true})
 	lanes := a.awaitLanes(1)
 	e.await("a to own every lane", func() bool { lanes = a.fresh(); return !e.caps.Queues || len(lanes) == 2 })

@@ -26,6 +26,7 @@ const (
 	needMaxBody
 	needMaxBatch
 	needTx
+	needDecidesOnce
 	needTopics
 	needGroups
 	needQuery
@@ -39,7 +40,7 @@ const harnessNeeds = needCrash | needReopen
 // needNames are the names of the bits, lowest first.
 var needNames = [...]string{
 	"Delay", "RetryDelay", "Tags", "SQL", "OneWay", "Broadcast", "Ordered", "Queues", "Durable", "MaxBody", "MaxBatch",
-	"Extensions.Tx", "Extensions.Topics", "Extensions.Groups", "Extensions.Query",
+	"Extensions.Tx", "DecidesOnce", "Extensions.Topics", "Extensions.Groups", "Extensions.Query",
 	"Broker.CrashAndReopen", "Broker.Reopen",
 }
 
@@ -51,7 +52,7 @@ func offers(c driver.Capabilities, x driver.Extensions, b Broker) need {
 		needTags: c.Tags, needSQL: c.SQL, needOneWay: c.OneWay, needBroadcast: c.Broadcast,
 		needOrdered: c.Ordered, needQueues: c.Queues, needDurable: c.Durable,
 		needMaxBody: c.MaxBody > 0, needMaxBatch: c.MaxBatch > 0,
-		needTx: x.Tx != nil, needTopics: x.Topics != nil, needGroups: x.Groups != nil, needQuery: x.Query != nil,
+		needTx: x.Tx != nil, needDecidesOnce: c.DecidesOnce, needTopics: x.Topics != nil, needGroups: x.Groups != nil, needQuery: x.Query != nil,
 		needCrash: b.CrashAndReopen != nil, needReopen: b.Reopen != nil,
 	} {
 		if have {

@@ -21,7 +21,7 @@ func roundTripCases() []testCase {
 		{g, "born_at", 0, roundTripBornAt},
 		{g, "body_limit", needMaxBody, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			full := &driver.Message{Topic: topic, Body: noise(e.caps.MaxBody)}
 			e.send(full)
 			e.sameMessage("a body of exactly MaxBody", m.take(1)[0].d, full)
@@ -40,7 +40,7 @@ func noise(n int) []byte {
 
 func roundTripBodies(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	for what, body := range map[string][]byte{
 		"no body":         nil,
 		"0 bytes":         {},
@@ -65,6 +65,18 @@ func roundTripBodies(e *env) {
 		e.sameMessage(what, a.d, msg)
 		a.ack()
 	}
+	both := []*driver.Message{{Topic: topic}, {Topic: topic, Body: []byte("beside it")}}
+	e.send(both...)
+	for i, a := range m.take(2) {
+		e.sameMessage("a call with a message without a body", a.d, both[i])
+		a.settle(driver.Retry, 0) // a copy of it is as good
+	}
+	for _, a := range m.take(2) {
+		if n := len(a.d.Body); a.d.Attempt != 2 || n != 0 && n != len(both[1].Body) {
+			e.Errorf("got %v again, with a body of %d bytes", a, n)
+		}
+		a.ack()
+	}
 }
 
 func everyByte() []byte {
@@ -77,7 +89,7 @@ func everyByte() []byte {
 
 func roundTripProperties(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	many := map[string]string{}
 	for i := range 50 {
 		many[fmt.Sprint("name-", i)] = strings.Repeat("v", i+1)
@@ -103,7 +115,7 @@ func roundTripProperties(e *env) {
 
 func roundTripKeys(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	for _, msg := range []*driver.Message{
 		{Topic: topic, Tag: "water"},
 		{Topic: topic, Tag: "水费"},
@@ -123,7 +135,7 @@ func roundTripKeys(e *env) {
 // itself. It comes back as it was, or is refused; it never changes the message.
 func roundTripReserved(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	for _, name := range []string{
 		"KEYS", "TAGS", "DELAY", "UNIQ_KEY", "WAIT", "TRAN_MSG", "PGROUP", "REAL_TOPIC", "REAL_QID",
 		"RETRY_TOPIC", "ORIGIN_MESSAGE_ID", "RECONSUME_TIME", "TIMER_DELIVER_MS", "__SHARDINGKEY", driver.DeadTopic,
@@ -149,7 +161,7 @@ func roundTripReserved(e *env) {
 
 func roundTripBornAt(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	// Sender clocks may be days off; the time is carried, not used.
 	for _, off := range []time.Duration{0, -240 * time.Hour, 240 * time.Hour} {
 		msg := message(topic, 1)

@@ -32,15 +32,10 @@ func Run(t *testing.T, h Harness) *Report {
 	h = h.withDefaults()
 	r := &Report{}
 	r.offered = probe(t, h)
-	for _, cases := range groups() {
-		t.Run(cases[0].group, func(t *testing.T) {
-			for _, c := range cases {
-				t.Run(c.name, func(t *testing.T) {
-					t.Parallel()
-					runCase(t, h, c, r)
-				})
-			}
-		})
+	if h.Together {
+		t.Run("together", func(t *testing.T) { runGroups(t, h, r) }) // ends when all have
+	} else {
+		runGroups(t, h, r)
 	}
 	t.Run("machine", func(t *testing.T) {
 		o := Outcome{Group: "machine", Name: "model"}
@@ -49,6 +44,23 @@ func Run(t *testing.T, h Harness) *Report {
 	})
 	t.Logf("conformance:\n%s", r)
 	return r
+}
+
+// runGroups runs every group.
+func runGroups(t *testing.T, h Harness, r *Report) {
+	for _, cases := range groups() {
+		t.Run(cases[0].group, func(t *testing.T) {
+			if h.Together {
+				t.Parallel()
+			}
+			for _, c := range cases {
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
+					runCase(t, h, c, r)
+				})
+			}
+		})
+	}
 }
 
 // runCase runs or skips one test and notes the outcome.

@@ -24,7 +24,7 @@ func seekCases() []testCase {
 func seekLane(e *env, n int) (*member, driver.Lane, string) {
 	e.Helper()
 	topic := e.topic(1)
-	m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic}, memberOptions{manual: true})
+	m := e.join("client", driver.SubscribeSpec{Group: e.its("group"), Topic: topic}, memberOptions{manual: true})
 	l := m.awaitLanes(1)[0]
 	e.sendN(topic, n)
 	return m, l, topic
@@ -59,7 +59,7 @@ func seekPositions(e *env) {
 	// The position is the group's: it outlives the lane.
 	e.must("seek", l.Seek(e.ctx(), driver.Position{Kind: driver.AtOffset, Offset: 4}))
 	m.close()
-	if got := bodies(e.member("group", topic).take(3)); !slices.Equal(got, []string{"m4", "m5", "m6"}) {
+	if got := bodies(e.member(e.its("group"), topic).take(3)); !slices.Equal(got, []string{"m4", "m5", "m6"}) {
 		e.Errorf("a member that joined after the seek to 4: got %q, want m4 m5 m6", got)
 	}
 }
@@ -90,7 +90,7 @@ func seekClamp(e *env) {
 		a.ack()
 	}
 	if e.ext.Groups != nil {
-		lags, err := e.ext.Groups.Lag(e.ctx(), "group")
+		lags, err := e.ext.Groups.Lag(e.ctx(), e.its("group"))
 		e.must("lag", err)
 		for _, g := range lags {
 			if g.Committed < 0 || g.Committed > g.Max {
@@ -102,7 +102,7 @@ func seekClamp(e *env) {
 
 func seekTime(e *env) {
 	topic := e.topic(1)
-	m := e.join("client", driver.SubscribeSpec{Group: "group", Topic: topic}, memberOptions{manual: true})
+	m := e.join("client", driver.SubscribeSpec{Group: e.its("group"), Topic: topic}, memberOptions{manual: true})
 	l := m.awaitLanes(1)[0]
 	var stored []time.Time
 	for i := range 4 {
@@ -133,7 +133,7 @@ func seekSettleOld(e *env) {
 		e.Errorf("after seek to earliest: got %q, want m0 to m4", got)
 	}
 	m.close()
-	if got := bodies(e.member("group", topic).take(5)); !slices.Equal(got, []string{"m0", "m1", "m2", "m3", "m4"}) {
+	if got := bodies(e.member(e.its("group"), topic).take(5)); !slices.Equal(got, []string{"m0", "m1", "m2", "m3", "m4"}) {
 		e.Errorf("deliveries fetched before the seek moved the position: got %q, want m0 to m4", got)
 	}
 }
@@ -142,7 +142,7 @@ func seekFrom(e *env) {
 	topic := e.topic(1)
 	e.sendN(topic, 4)
 	from := func(group string, p driver.Position, want ...string) {
-		m := e.join(e.name("client"), driver.SubscribeSpec{Group: group, Topic: topic, From: p}, memberOptions{})
+		m := e.join(e.name("client"), driver.SubscribeSpec{Group: e.its(group), Topic: topic, From: p}, memberOptions{})
 		if got := bodies(m.take(len(want))); !slices.Equal(got, want) {
 			e.Errorf("a new group from %v: got %q, want %q", p, got, want)
 		}

@@ -57,13 +57,13 @@ func sendOrderInOneCall(e *env) {
 			e.Errorf("result %d has offset %d after %d; want ascending", i, rs[i].Offset, rs[i-1].Offset)
 		}
 	}
-	got := e.member("group", topic).take(n)
+	got := e.member(e.its("group"), topic).take(n)
 	inOrderPerLane(e, got)
 }
 
 func sendOrderOverCalls(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.sendN(topic, 50)
 	inOrderPerLane(e, m.take(50))
 }
@@ -107,7 +107,7 @@ func sendResultsPerMessage(e *env) {
 			e.Errorf("good message %d among bad ones: got %v, %v", i, r.Status, r.Err)
 		}
 	}
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	got := bodies(m.take(3))
 	slices.Sort(got)
 	if !slices.Equal(got, []string{"m0", "m2", "m4"}) {
@@ -134,7 +134,7 @@ func sendIDs(e *env) {
 		seen[r.ID] = true
 		want[string(msg.Body)] = r.ID
 	}
-	for _, a := range e.member("group", topic).take(60) {
+	for _, a := range e.member(e.its("group"), topic).take(60) {
 		if a.d.ID != want[string(a.d.Body)] {
 			e.Errorf("%v: delivered with id %q, sent with %q", a, a.d.ID, want[string(a.d.Body)])
 		}
@@ -158,12 +158,12 @@ func sendSliceNotKept(e *env) {
 	ms[0] = nil
 	copy(msg.Body, "XXXX")
 	msg.Keys[0], msg.Properties["p"], msg.Tag = "X", "X", "X"
-	e.sameMessage("a message changed by the sender after Send", e.member("group", topic).take(1)[0].d, &keep)
+	e.sameMessage("a message changed by the sender after Send", e.member(e.its("group"), topic).take(1)[0].d, &keep)
 }
 
 func sendConcurrent(e *env) {
 	topic := e.topic(4)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	const procs, each = 8, 25
 	var wg sync.WaitGroup
 	for p := range procs {
@@ -195,7 +195,7 @@ func sendConcurrent(e *env) {
 
 func sendNoAck(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	rs := e.main.Send(e.ctx(), driver.SendRequest{Messages: messages(topic, 3), NoAck: true})
 	if len(rs) != 3 {
 		e.Fatalf("got %d results for 3 messages", len(rs))
@@ -215,7 +215,7 @@ func sendNoAck(e *env) {
 
 func sendToQueue(e *env) {
 	topic := e.topic(4)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	for q := range 4 {
 		// The ordering key is the same for all: the queue overrides it.
 		msg := &driver.Message{Topic: topic, Queue: q, QueueSet: true, OrderingKey: "same", Body: fmt.Appendf(nil, "m%d", q)}
@@ -232,7 +232,7 @@ func sendToQueue(e *env) {
 
 func sendToBadQueue(e *env) {
 	topic := e.topic(2)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	for _, q := range []int{2, 1 << 30, -1} {
 		e.refused(fmt.Sprint("send to queue ", q, " of 2"), e.sendOne(&driver.Message{Topic: topic, Queue: q, QueueSet: true, Body: []byte("m")}))
 	}
@@ -241,7 +241,7 @@ func sendToBadQueue(e *env) {
 
 func sendResultFields(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	before := time.Now()
 	r := e.send(message(topic, 1))[0]
 	if r.Lane == "" || r.OffsetID == "" || r.Offset < 0 {

@@ -24,7 +24,7 @@ func settleCases() []testCase {
 		{g, "retry_keeps_message_and_adds_properties", 0, settleRetryCopy},
 		{g, "retry_then_return", 0, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			e.send(message(topic, 1))
 			for i, step := range []struct {
 				o    driver.Outcome
@@ -40,22 +40,22 @@ func settleCases() []testCase {
 		}},
 		{g, "retry_survives_leaving", 0, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			e.send(message(topic, 1))
 			m.take(1)[0].settle(driver.Retry, 0)
 			m.close()
-			m = e.member("group", topic)
+			m = e.member(e.its("group"), topic)
 			if a := m.take(1)[0]; a.d.Attempt != 2 {
 				e.Errorf("%v after joining again: want attempt 2", a)
 			}
 		}},
 		{g, "unsettled_comes_again", 0, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			e.sendN(topic, 3)
 			m.take(3)
 			m.close()
-			m = e.member("group", topic)
+			m = e.member(e.its("group"), topic)
 			got := m.take(3)
 			inOrderPerLane(e, got)
 			for _, a := range got {
@@ -66,7 +66,7 @@ func settleCases() []testCase {
 		}},
 		{g, "group_keeps_retries_to_itself", 0, func(e *env) {
 			topic := e.topic(1)
-			a, b := e.member("a", topic), e.member("b", topic)
+			a, b := e.member(e.its("a"), topic), e.member(e.its("b"), topic)
 			e.send(message(topic, 1))
 			a.take(1)[0].settle(driver.Retry, 0)
 			b.take(1)[0].ack()
@@ -88,7 +88,7 @@ func (m *member) wait1() arrival {
 
 func settleOutOfOrder(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.sendN(topic, 10)
 	got := m.take(10)
 	for i := len(got) - 1; i >= 0; i-- {
@@ -96,19 +96,19 @@ func settleOutOfOrder(e *env) {
 	}
 	m.none("everything was acknowledged")
 	m.close()
-	e.member("group", topic).none("everything was acknowledged before the lane ended")
+	e.member(e.its("group"), topic).none("everything was acknowledged before the lane ended")
 }
 
 func settleHighestFirst(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.sendN(topic, 10)
 	got := m.take(10)
 	for _, i := range []int{9, 0, 7, 1, 5} {
 		got[i].ack()
 	}
 	m.close()
-	m = e.member("group", topic)
+	m = e.member(e.its("group"), topic)
 	// A log may deliver m5, m7 and m9 once more; m0 and m1 lie below.
 	missing := map[string]bool{"m2": true, "m3": true, "m4": true, "m6": true, "m8": true}
 	for len(missing) > 0 {
@@ -122,7 +122,7 @@ func settleHighestFirst(e *env) {
 
 func settleTwice(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	pairs := [][2]driver.Outcome{
 		{driver.Ack, driver.Ack},
 		{driver.Ack, driver.Retry},
@@ -153,14 +153,14 @@ func settleTwice(e *env) {
 		}
 		m.noneFor(e.lim.Quiet/4, fmt.Sprintf("%v then %v: the second changes nothing", p[0], p[1]))
 	}
-	d := e.member("dlq-reader", driver.DeadLetterTopic("group"))
+	d := e.member(e.its("dlq-reader"), driver.DeadLetterTopic(e.its("group")))
 	d.take(dlq)
 	d.none("each message was dead-lettered once")
 }
 
 func settleMixed(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.sendN(topic, 4)
 	got := m.take(4)
 	lane := got[0].lane
@@ -181,14 +181,14 @@ func settleMixed(e *env) {
 	if want := map[string]int{"m0": 1, "m3": 2}; !maps.Equal(attempts, want) {
 		e.Errorf("attempts by message: got %v, want %v", attempts, want)
 	}
-	if a := e.member("dlq-reader", driver.DeadLetterTopic("group")).take(1)[0]; string(a.d.Body) != "m2" {
+	if a := e.member(e.its("dlq-reader"), driver.DeadLetterTopic(e.its("group"))).take(1)[0]; string(a.d.Body) != "m2" {
 		e.Errorf("dead letter: got %v, want m2", a)
 	}
 }
 
 func settleAfterClose(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.sendN(topic, 2)
 	got := m.take(2)
 	m.close()
@@ -198,13 +198,13 @@ func settleAfterClose(e *env) {
 	e.wantCode("seek after the subscription was closed", got[0].lane.Seek(e.ctx(), driver.Position{}), driver.LaneLost, driver.Closed)
 	e.must("close the client", m.conn.Close(e.ctx()))
 	e.wantCode("settle after the client was closed", got[1].try(driver.Settlement{Outcome: driver.Ack}), driver.LaneLost, driver.Closed)
-	m = e.member("group", topic)
+	m = e.member(e.its("group"), topic)
 	ackAll(m.take(2))
 }
 
 func settleBad(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.send(message(topic, 1))
 	a := m.take(1)[0]
 	for _, o := range []driver.Outcome{0, 99} {
@@ -218,7 +218,7 @@ func settleBad(e *env) {
 
 func settleRetry(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	r := e.send(message(topic, 1))[0]
 	for want := 1; want <= 6; want++ {
 		a := m.take(1)[0]
@@ -239,7 +239,7 @@ func settleRetry(e *env) {
 
 func settleReturn(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.send(message(topic, 1))
 	for range 5 {
 		a := m.take(1)[0]
@@ -254,7 +254,7 @@ func settleReturn(e *env) {
 
 func settleRetryCopy(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	sent := &driver.Message{
 		Topic: topic, Tag: "t", Keys: []string{"a", "b"}, OrderingKey: "o", Body: everyByte(),
 		Properties: map[string]string{"p": "v", "q": "w"}, BornAt: time.Now().Add(-time.Hour).Truncate(time.Millisecond),
@@ -280,31 +280,31 @@ func deadLetterCases() []testCase {
 		{g, "after_retries", 0, deadLetterAfterRetries},
 		{g, "one_topic_per_group", 0, func(e *env) {
 			topic := e.topic(1)
-			a, b := e.member("a", topic), e.member("b", topic)
+			a, b := e.member(e.its("a"), topic), e.member(e.its("b"), topic)
 			e.send(message(topic, 1))
 			a.take(1)[0].settle(driver.DeadLetter, 0)
 			b.take(1)[0].ack()
-			e.member("reader", driver.DeadLetterTopic("a")).take(1)
+			e.member(e.its("reader"), driver.DeadLetterTopic(e.its("a"))).take(1)
 			a.none("a dead letter is done with")
 		}},
 		{g, "survives_crash", needDurable | needCrash, func(e *env) {
 			topic := e.topic(1)
-			m := e.member("group", topic)
+			m := e.member(e.its("group"), topic)
 			e.send(message(topic, 1))
 			m.take(1)[0].settle(driver.DeadLetter, 0)
 			m.close()
 			e.crash()
-			if a := e.member("reader", driver.DeadLetterTopic("group")).take(1)[0]; string(a.d.Body) != "m1" {
+			if a := e.member(e.its("reader"), driver.DeadLetterTopic(e.its("group"))).take(1)[0]; string(a.d.Body) != "m1" {
 				e.Errorf("dead letter after a crash: got %v", a)
 			}
-			e.member("group", topic).none("the message was dead-lettered and the lane ended cleanly")
+			e.member(e.its("group"), topic).none("the message was dead-lettered and the lane ended cleanly")
 		}},
 	}
 }
 
 func deadLetterOrigin(e *env) {
 	topic := e.topic(2)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	e.sendN(topic, 5)
 	ackAll(m.take(5))
 	sent := &driver.Message{
@@ -315,7 +315,7 @@ func deadLetterOrigin(e *env) {
 	a := m.take(1)[0]
 	frame := map[string]string{driver.DeadReason: "exhausted", driver.DeadError: "wallet: no\nroute", driver.DeadAttempts: "1"}
 	e.must("dead-letter", a.try(driver.Settlement{Outcome: driver.DeadLetter, Properties: frame}))
-	d := e.member("reader", driver.DeadLetterTopic("group")).take(1)[0].d
+	d := e.member(e.its("reader"), driver.DeadLetterTopic(e.its("group"))).take(1)[0].d
 	if string(d.Body) != string(sent.Body) || d.ID != r.ID || d.Tag != "t" || fmt.Sprint(d.Keys) != "[a b]" {
 		e.Errorf("dead letter: got body %.30q id %q tag %q keys %q; want those of the message, id %q", d.Body, d.ID, d.Tag, d.Keys, r.ID)
 	}
@@ -334,13 +334,13 @@ func deadLetterOrigin(e *env) {
 
 func deadLetterAfterRetries(e *env) {
 	topic := e.topic(1)
-	m := e.member("group", topic)
+	m := e.member(e.its("group"), topic)
 	sent := &driver.Message{Topic: topic, Keys: []string{"k"}, Body: []byte("body"), Properties: map[string]string{"p": "v"}}
 	r := e.send(sent)[0]
 	m.take(1)[0].settle(driver.Retry, 0)
 	m.take(1)[0].settle(driver.Retry, 0)
 	m.take(1)[0].settle(driver.DeadLetter, 0)
-	d := e.member("reader", driver.DeadLetterTopic("group")).take(1)[0].d
+	d := e.member(e.its("reader"), driver.DeadLetterTopic(e.its("group"))).take(1)[0].d
 	if d.ID != r.ID || string(d.Body) != "body" || d.Properties["p"] != "v" || fmt.Sprint(d.Keys) != "[k]" {
 		e.Errorf("dead letter after two retries: got %+v, want id %q and the message as sent", d.Message, r.ID)
 	}

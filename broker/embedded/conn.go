@@ -29,7 +29,7 @@ func (c *conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		System: "sluice", Delay: driver.AnyTime, RetryDelay: driver.AnyTime,
 		Tags: true, SQL: true, OneWay: true, Broadcast: true, Ordered: true, Queues: true,
-		Durable: (c.broker.dir != "" || cfg.FS != nil) && cfg.Sync == SyncAlways,
+		DecidesOnce: true, Durable: (c.broker.dir != "" || cfg.FS != nil) && cfg.Sync == SyncAlways,
 		MaxBody: cfg.MaxBody, MaxBatch: cfg.MaxBatch,
 	}
 }

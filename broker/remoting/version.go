@@ -6,6 +6,18 @@ package remoting
 // the even number below is the release's snapshot.
 const Version = 479
 
+// What a name server of this project says of itself as a value of 101; it can be
+// neither changed nor deleted. Apache's have no such value.
+const (
+	// NamespaceSelf is the namespace.
+	NamespaceSelf = "SLUICE"
+	// KeyHalves is "once" where brokers decide a half message once, whichever
+	// client asks.
+	KeyHalves = "halves"
+	// HalvesOnce is its value.
+	HalvesOnce = "once"
+)
+
 // VersionOf is the number of a release from 4.0.0 on, 0 for earlier ones; those
 // behind 5.9.9 all have 612.
 func VersionOf(major, minor, patch int) int {

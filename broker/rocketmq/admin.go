@@ -427,5 +427,6 @@ func (x groupAdmin) resetQueue(ctx context.Context, op, group string, q Queue, a
 	if err != nil || a.Code == remoting.ResSuccess {
 		return err
 	}
-	return x.c.storePosition(ctx, op, group, q, at)
+	_, err = x.c.storePosition(ctx, op, group, q, at)
+	return err
 }

@@ -69,6 +69,11 @@ type Config struct {
 	// Fetch, 1 to 65535. Defaults to 128.
 	Prefetch int
 
+	// PullWait is how long a broker may hold a pull that finds nothing. RocketMQ's
+	// brokers tell nobody that an operator has moved a group; it is noticed with
+	// the next pull. Defaults to 15 s.
+	PullWait time.Duration
+
 	// OffsetDir is where the positions of broadcast groups are kept, which are
 	// those of one client id; it must be stable for them to be found again.
 	// Defaults to .sluice/offsets in the home directory.
@@ -88,10 +93,9 @@ const (
 	defaultCompress = 4096
 	defaultPrefetch = 128
 	mostPrefetch    = 65535
-	// holdPull is how long a broker may hold a pull that finds nothing, and
-	// pullTimeout how long its answer may take, as in Apache's clients.
-	holdPull    = 15 * time.Second
-	pullTimeout = 30 * time.Second
+	// pullGrace is how much longer than Config.PullWait the answer to a pull may
+	// take: RocketMQ's brokers look at the pulls they hold every 5 s only.
+	pullGrace = 15 * time.Second
 	// pullBatch is how many messages one pull asks for; stock brokers answer
 	// at most 32.
 	pullBatch = 32
@@ -120,7 +124,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("prefetch %d; it takes 1 to %d", c.Prefetch, mostPrefetch)
 	}
 	for what, d := range map[string]time.Duration{
-		"timeout": c.Timeout, "revoke timeout": c.RevokeTimeout, "period of routes": c.RouteEvery,
+		"timeout": c.Timeout, "revoke timeout": c.RevokeTimeout, "pull wait": c.PullWait, "period of routes": c.RouteEvery,
 		"period of heartbeats": c.HeartbeatEvery, "period of rebalances": c.RebalanceEvery, "period of commits": c.CommitEvery,
 	} {
 		if d < 0 {
@@ -132,6 +136,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Compression = cmp.Or(c.Compression, remoting.CompressionZLIB)
 	c.RevokeTimeout = cmp.Or(c.RevokeTimeout, 30*time.Second)
 	c.Prefetch = cmp.Or(c.Prefetch, defaultPrefetch)
+	c.PullWait = cmp.Or(c.PullWait, 15*time.Second)
 	c.RouteEvery = cmp.Or(c.RouteEvery, 30*time.Second)
 	c.HeartbeatEvery = cmp.Or(c.HeartbeatEvery, 30*time.Second)
 	c.RebalanceEvery = cmp.Or(c.RebalanceEvery, 20*time.Second)

@@ -28,6 +28,8 @@ type conn struct {
 	halves *decisions
 	local  *localOffsets
 	began  time.Time
+	// decidesOnce: the brokers are the bundled kind; set before the client is used.
+	decidesOnce bool
 
 	root    context.Context //nolint:containedctx // the life of the client, ended by Close
 	end     context.CancelCauseFunc
@@ -148,7 +150,7 @@ func (c *conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		System: "rocketmq", Delay: driver.AnyTime, RetryDelay: driver.AnyTime,
 		Tags: true, SQL: true, OneWay: true, Broadcast: true, Ordered: true, Queues: true,
-		Durable: c.cfg.Durable, MaxGroup: maxGroup, MaxBody: maxBody, MaxBatch: maxBatch,
+		DecidesOnce: c.decidesOnce, Durable: c.cfg.Durable, MaxGroup: maxGroup, MaxBody: maxBody, MaxBatch: maxBatch,
 	}
 }
 
@@ -172,6 +174,20 @@ func (c *conn) Health(ctx context.Context) error {
 	if a.Code != remoting.ResSuccess && a.Code != remoting.ResTopicNotExist {
 		return refused(op, addr, a)
 	}
+	return nil
+}
+
+// meet asks whether the cluster is the bundled broker, which holds half messages
+// to one decision, as RocketMQ's do not.
+func (c *conn) meet(ctx context.Context) error {
+	const op = "ask what the brokers are"
+	a, _, err := c.names.ask(ctx, &remoting.Command{
+		Code: remoting.ReqGetKVConfig, Fields: remoting.Fields{{Name: "namespace", Value: remoting.NamespaceSelf}, {Name: "key", Value: remoting.KeyHalves}},
+	})
+	if err != nil {
+		return unanswered(ctx, op, err, false)
+	}
+	c.decidesOnce = a.Code == remoting.ResSuccess && a.Fields.Get("value") == remoting.HalvesOnce
 	return nil
 }
 

@@ -94,8 +94,14 @@ func dueAt(at time.Time) int64 {
 	return ms
 }
 
-// compress answers the body as it is sent, and its part of the system flag.
+// compress answers the body as it is sent, and its part of the system flag. An
+// empty body is sent compressed, whatever the settings: RocketMQ's brokers fail on
+// one that has no bytes.
 func (c *conn) compress(body []byte) ([]byte, int32, error) {
+	if len(body) == 0 {
+		small, err := remoting.Compress(remoting.CompressionZLIB, remoting.CompressionLevel, nil)
+		return small, remoting.CompressionZLIB.SysFlag(), err
+	}
 	if c.cfg.CompressAbove < 0 || len(body) < c.cfg.CompressAbove {
 		return body, 0, nil
 	}

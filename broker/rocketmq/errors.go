@@ -42,6 +42,10 @@ func refused(op, addr string, a *remoting.Command) *driver.Error {
 		e.Code, e.Retryable, e.RetryAfter = driver.ResourceExhausted, true, busyFor
 	case remoting.ResServiceNotAvailable, remoting.ResGoAway, remoting.ResNotLeaderForQueue, remoting.ResPollingFull:
 		e.Code, e.Retryable = driver.Unavailable, true
+	case remoting.ResFlushDiskTimeout, remoting.ResSlaveNotAvailable, remoting.ResFlushSlaveTimeout:
+		// It is stored, and not as safe as it should be; who gets an error for it
+		// cannot tell its user more.
+		e.Code, e.Retryable, e.MaybeDone = driver.Unavailable, true, true
 	case remoting.ResUnsupported, remoting.ResVersionNotSupported:
 		e.Code = driver.Unsupported
 	case remoting.ResMessageIllegal, remoting.ResInvalidParameter, remoting.ResSubscriptionParseFailed:

@@ -25,6 +25,8 @@ const (
 	flowAfter = 20 * time.Millisecond
 	// finalCommit bounds the commit with which a feed ends.
 	finalCommit = 2 * time.Second
+	// commitPause is the pause between two attempts of it.
+	commitPause = 100 * time.Millisecond
 	// lateRevoke is how long a Revoked whose ctx has ended may take to return.
 	lateRevoke = 100 * time.Millisecond
 )
@@ -46,7 +48,10 @@ type feed struct {
 	done chan struct{} // closed when the goroutine has ended
 	err  error         // of the last commit, set before done is closed
 
-	pulled chan struct{} // there is room again, or the position was moved
+	// committing is held by who stores the position: of two that are under way
+	// the older one may come last.
+	committing turn
+	pulled     chan struct{} // there is room again, or the position was moved
 
 	mu        sync.Mutex
 	next      int64 // offset of the next pull
@@ -84,7 +89,7 @@ type flight struct {
 // g.mu is held.
 func newFeed(g *group, q Queue, number int) *feed {
 	f := &feed{
-		g: g, c: g.c, queue: q, number: number, done: make(chan struct{}), pulled: make(chan struct{}, 1), committed: -1,
+		g: g, c: g.c, queue: q, number: number, done: make(chan struct{}), pulled: make(chan struct{}, 1), committing: newTurn(), committed: -1,
 	}
 	retry := q.Topic == driver.RetryTopic(g.name)
 	for topic, s := range g.subs {
@@ -147,10 +152,32 @@ func (f *feed) finish() {
 	wg.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), finalCommit)
 	defer cancel()
-	if err := f.commit(ctx); err != nil {
+	if err := f.commitLast(ctx); err != nil {
 		f.err = err
 		f.c.log.Warn("the last position on a queue was not stored; what was settled behind the one before comes again",
 			slog.String("group", f.g.name), slog.String("queue", f.queue.String()), slog.Any("error", err))
+	}
+}
+
+// commitLast stores the position until a master has it or ctx ends: the broker
+// may just be coming back, or somebody else has become it. That a slave has it is
+// no error: there is no master to be had.
+func (f *feed) commitLast(ctx context.Context) *driver.Error {
+	for {
+		err := f.commit(ctx)
+		f.mu.Lock()
+		kept := f.committed == f.positionLocked()
+		f.mu.Unlock()
+		if err == nil && kept || f.c.root.Err() != nil {
+			return err
+		}
+		sleep(ctx, commitPause)
+		if ctx.Err() != nil {
+			return err
+		}
+		if _, gone := f.c.routes.renew(ctx, f.queue.Topic, commitPause); gone != nil && gone.Code == driver.NotFound {
+			return err // the topic was deleted
+		}
 	}
 }
 
@@ -206,7 +233,6 @@ func (f *feed) nudge() {
 type request struct {
 	epoch  int
 	offset int64
-	commit int64
 	addr   string
 	master bool
 }
@@ -214,7 +240,7 @@ type request struct {
 // pullOnce sends one pull and takes what it answers. It answers how long to
 // wait before the next one.
 func (f *feed) pullOnce() time.Duration {
-	ctx, cancel := context.WithTimeoutCause(f.ctx, pullTimeout, errAttempt)
+	ctx, cancel := context.WithTimeoutCause(f.ctx, f.c.cfg.PullWait+pullGrace, errAttempt)
 	defer cancel()
 	q, ok := f.begin(cancel)
 	if !ok {
@@ -243,7 +269,7 @@ func (f *feed) pullOnce() time.Duration {
 func (f *feed) begin(cancel func()) (request, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	q := request{epoch: f.epoch, offset: f.next, commit: f.positionLocked()}
+	q := request{epoch: f.epoch, offset: f.next}
 	var ok bool
 	q.addr, q.master, ok = f.c.routes.replica(f.queue.Broker, f.replica)
 	f.stopPull = cancel
@@ -267,15 +293,15 @@ func (f *feed) otherReplica(master bool) {
 	}
 }
 
+// pullMessage makes the fields of a pull. It stores no position by the way, as
+// the pulls of Apache's clients do: brokers serve pulls and commits side by side,
+// and one that was sent before a commit and is served after it would put the
+// position back.
 func (f *feed) pullMessage(q request) remoting.PullMessage {
 	p := remoting.PullMessage{
 		Group: f.g.name, Topic: f.queue.Topic, QueueID: int32(f.queue.ID), QueueOffset: q.offset, MaxMessages: pullBatch,
-		SysFlag: remoting.PullSuspend | remoting.PullSubscription, SuspendMillis: holdPull.Milliseconds(),
+		SysFlag: remoting.PullSuspend | remoting.PullSubscription, SuspendMillis: f.c.cfg.PullWait.Milliseconds(),
 		Subscription: "*", ExpressionType: remoting.ExpressionTag, BrokerName: f.queue.Broker,
-	}
-	if q.master && q.commit > 0 && !f.spec().Broadcast {
-		p.SysFlag |= remoting.PullCommit
-		p.CommitOffset = q.commit
 	}
 	if f.lanes[0].info.Retry {
 		return p // filters were applied to the originals
@@ -317,9 +343,6 @@ func (f *feed) answered(q request, a *remoting.Command) time.Duration {
 		return 0
 	}
 	f.replica = res.SuggestBroker
-	if q.commit > 0 && q.master {
-		f.committed = max(f.committed, q.commit)
-	}
 	if a.Code == remoting.ResPullOffsetMoved {
 		return f.offsetMoved(q, res)
 	}
@@ -450,6 +473,10 @@ func (f *feed) move(ctx context.Context, offset int64) *driver.Error {
 
 // commit stores the position, if it has changed.
 func (f *feed) commit(ctx context.Context) *driver.Error {
+	if !f.committing.take(ctx) {
+		return driver.FromContext(ctx, "store a position of group "+f.g.name+" on "+f.queue.String(), false)
+	}
+	defer f.committing.give()
 	f.mu.Lock()
 	at, epoch := f.positionLocked(), f.epoch
 	known := f.committed == at
@@ -458,16 +485,20 @@ func (f *feed) commit(ctx context.Context) *driver.Error {
 		return nil
 	}
 	op := fmt.Sprintf("store position %d of group %s on %s", at, f.g.name, f.queue)
+	kept := true
 	if f.spec().Broadcast {
 		if err := f.c.local.set(f.g.name, f.queue, at); err != nil {
 			return driver.Errorf(driver.Unavailable, op, "%w", err)
 		}
-	} else if err := f.c.storePosition(ctx, op, f.g.name, f.queue, at); err != nil {
-		return err
+	} else {
+		var err *driver.Error
+		if kept, err = f.c.storePosition(ctx, op, f.g.name, f.queue, at); err != nil {
+			return err
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.epoch == epoch {
+	if f.epoch == epoch && kept {
 		f.committed = at
 	}
 	return nil

@@ -71,6 +71,9 @@ func (s *links) get(ctx context.Context, addr string) (*link, error) {
 // run makes one connection and waits for its end.
 func (s *links) run(addr string, l *link) {
 	l.conn, l.err = s.dial(s.root, addr)
+	if l.err != nil && s.root.Err() != nil {
+		l.err = errClosed // that is why
+	}
 	s.mu.Lock()
 	open := s.links != nil
 	if l.err != nil || !open {

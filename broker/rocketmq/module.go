@@ -61,7 +61,11 @@ func (d cluster) Open(ctx context.Context, c driver.Config) (driver.Conn, error)
 		return nil, driver.FromContext(ctx, op, false)
 	}
 	conn := newConn(cfg, c.ClientID)
-	if err := conn.Health(ctx); err != nil {
+	err = conn.Health(ctx)
+	if err == nil {
+		err = conn.meet(ctx)
+	}
+	if err != nil {
 		_ = conn.Close(ctx)
 		return nil, asDriver(err, op)
 	}

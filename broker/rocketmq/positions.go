@@ -13,20 +13,23 @@ import (
 // noPosition is what a group has that never stored one.
 const noPosition int64 = -1
 
-// storePosition stores the position of a group on a queue.
-func (c *conn) storePosition(ctx context.Context, op, group string, q Queue, at int64) *driver.Error {
-	addr, err := c.writer(op, q.Broker)
-	if err != nil {
-		return err
+// storePosition stores the position of a group on a queue. It reports whether
+// the master has it: what a slave takes while there is no master is forgotten when
+// that comes back.
+func (c *conn) storePosition(ctx context.Context, op, group string, q Queue, at int64) (kept bool, err *driver.Error) {
+	addr, master, ok := c.routes.replica(q.Broker, masterID)
+	if !ok {
+		_, err := c.master(op, q.Broker)
+		return false, err
 	}
 	req := &remoting.Command{Code: remoting.ReqUpdateConsumerOffset}
 	remoting.UpdateOffset{Group: group, Topic: q.Topic, QueueID: int32(q.ID), CommitOffset: at}.AppendTo(&req.Fields)
 	req.Fields.Add("bname", q.Broker)
 	_, err = c.call(ctx, op, addr, req, true)
-	return err
+	return master, err
 }
 
-// writer is who takes positions: the master, or while there is none a slave.
+// writer is who is asked about queues: the master, or while there is none a slave.
 func (c *conn) writer(op, broker string) (string, *driver.Error) {
 	addr, _, ok := c.routes.replica(broker, masterID)
 	if !ok {
@@ -207,5 +210,6 @@ func (f *feed) firstOffset() (int64, *driver.Error) {
 	if err != nil {
 		return 0, err
 	}
-	return at, f.c.storePosition(f.ctx, "store where group "+f.g.name+" begins on "+f.queue.String(), f.g.name, f.queue, at)
+	_, err = f.c.storePosition(f.ctx, "store where group "+f.g.name+" begins on "+f.queue.String(), f.g.name, f.queue, at)
+	return at, err
 }

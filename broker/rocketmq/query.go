@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -183,7 +184,9 @@ func (x query) ByKey(ctx context.Context, topic, key string, tr driver.TimeRange
 	}
 	q := remoting.QueryMessage{Topic: topic, Key: key, MaxNum: queryMost, End: math.MaxInt64}
 	if !tr.From.IsZero() {
-		q.Begin = tr.From.UnixMilli()
+		// The times in the index of RocketMQ's brokers are cut to whole seconds
+		// from the beginning of its file.
+		q.Begin = tr.From.Add(-time.Second).UnixMilli()
 	}
 	if !tr.To.IsZero() {
 		q.End = tr.To.UnixMilli()

@@ -164,7 +164,15 @@ func (c *conn) store(ctx context.Context, r redelivery) *driver.Error {
 		return err
 	}
 	h.BrokerName = broker
-	req := &remoting.Command{Code: remoting.ReqSendMessageV2, Body: r.e.stored.Body}
+	body := r.e.stored.Body
+	if len(body) == 0 { // out of a batch
+		small, flag, compressErr := c.compress(nil)
+		if compressErr != nil {
+			return driver.Errorf(driver.Internal, op, "%w", compressErr)
+		}
+		body, h.SysFlag = small, h.SysFlag|flag
+	}
+	req := &remoting.Command{Code: remoting.ReqSendMessageV2, Body: body}
 	h.AppendTo(req.Code, &req.Fields)
 	_, err = c.call(ctx, op, addr, req, true, remoting.ResFlushDiskTimeout, remoting.ResSlaveNotAvailable, remoting.ResFlushSlaveTimeout)
 	if err != nil && ctx.Err() == nil {

@@ -421,6 +421,11 @@ func (c *conn) answerCheck(ctx context.Context, k check, f driver.CheckFunc) {
 	known := c.halves.get(txID{k.half.Group, k.half.TxID})
 	known.mu.Lock()
 	defer known.mu.Unlock()
+	if known.decided == driver.Commit && d == driver.Commit && !known.perhaps && !c.decidesOnce {
+		// RocketMQ's brokers note decisions behind their answers, and ask again if
+		// they end before; a second commit would be a second message.
+		return
+	}
 	if known.decided != driver.Undecided && known.decided != d {
 		c.log.Error("a check-back was answered against the decision; the decision counts",
 			slog.String("group", k.half.Group), slog.String("transaction", k.half.TxID), slog.String("decision", known.decided.String()))

@@ -51,6 +51,7 @@ func nameServerSteps() []step {
 		{cmd: request(312), answer: `{"topicList":["Narrow"]}`},
 		{cmd: request(313), answer: `{"topicList":[]}`},
 
+		{cmd: request(101, "namespace", "SLUICE", "key", "halves"), fields: "value=once"},
 		{cmd: request(101, "namespace", "N", "key", "k"), code: 22, answer: "No config item, Namespace: N Key: k"},
 		{cmd: request(219, "namespace", "N"), code: 22, answer: "No config item, Namespace: N"},
 		{cmd: request(100, "namespace", "N", "key", "k2", "value", "v2")},

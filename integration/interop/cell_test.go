@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/driver"
-	"github.com/sluicemq/sluice/integration/interop/internal/peer"
-	"github.com/sluicemq/sluice/integration/interop/internal/wire"
+	"github.com/sluicemq/sluice/integration/internal/driver"
+	"github.com/sluicemq/sluice/integration/internal/peer"
+	"github.com/sluicemq/sluice/integration/internal/wire"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/peer"
+	"github.com/sluicemq/sluice/integration/internal/peer"
 )
 
 var update = flag.Bool("update", false, "keep what Apache's server showed in "+goldenFile)

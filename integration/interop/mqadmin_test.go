@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/driver"
+	"github.com/sluicemq/sluice/integration/internal/driver"
 )
 
 // as is this cell with another client's driver: one that does what the client

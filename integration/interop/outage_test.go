@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/driver"
-	"github.com/sluicemq/sluice/integration/interop/internal/peer"
+	"github.com/sluicemq/sluice/integration/internal/driver"
+	"github.com/sluicemq/sluice/integration/internal/peer"
 )
 
 // outageClients are those that live through the end of their server.

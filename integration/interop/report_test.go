@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/peer"
+	"github.com/sluicemq/sluice/integration/internal/peer"
 )
 
 // clientOrder is the order of the table.

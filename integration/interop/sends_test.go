@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/driver"
-	"github.com/sluicemq/sluice/integration/interop/internal/wire"
+	"github.com/sluicemq/sluice/integration/internal/driver"
+	"github.com/sluicemq/sluice/integration/internal/wire"
 )
 
 func sendSync(x *cell) {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/driver"
+	"github.com/sluicemq/sluice/integration/internal/driver"
 )
 
 // spring is the client that is a service on the Spring Boot starter.

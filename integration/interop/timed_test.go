@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/driver"
+	"github.com/sluicemq/sluice/integration/internal/driver"
 )
 
 // jsonNow is the time as a driver would tell it.

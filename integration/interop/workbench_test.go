@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/child"
-	"github.com/sluicemq/sluice/integration/interop/internal/driver"
-	"github.com/sluicemq/sluice/integration/interop/internal/peer"
-	"github.com/sluicemq/sluice/integration/interop/internal/wire"
+	"github.com/sluicemq/sluice/integration/internal/child"
+	"github.com/sluicemq/sluice/integration/internal/driver"
+	"github.com/sluicemq/sluice/integration/internal/peer"
+	"github.com/sluicemq/sluice/integration/internal/wire"
 )
 
 // workbench has what a run needs: the programs, and the drivers that are up.

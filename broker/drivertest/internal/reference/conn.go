@@ -32,7 +32,7 @@ func (c *Conn) closed(op string) error {
 func (c *Conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		System: "reference", Delay: driver.AnyTime, RetryDelay: driver.AnyTime, Tags: true, SQL: true, OneWay: true,
-		Broadcast: true, Ordered: true, Queues: true, Durable: true, MaxBody: maxBody, MaxBatch: maxBatch,
+		Broadcast: true, Ordered: true, Queues: true, DecidesOnce: true, Durable: true, MaxBody: maxBody, MaxBatch: maxBatch,
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/wire"
+	"github.com/sluicemq/sluice/integration/internal/wire"
 )
 
 func TestParseReadsWhatApacheWrites(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/child"
+	"github.com/sluicemq/sluice/integration/internal/child"
 )
 
 // BuildSluice compiles this checkout's command into a folder. With
@@ -48,7 +48,7 @@ const readyLine = "sluice serve: ready at "
 
 func (s *sluice) Start(guarded bool) error {
 	args := []string{
-		"serve", "-dir", filepath.Join(s.dir, "data"), "-listen", s.address, "-delay-levels", Levels, "-cluster", Cluster, "-broker", BrokerName,
+		"serve", "-dir", filepath.Join(s.dir, "data"), "-listen", s.address, "-delay-levels", Levels, "-cluster", ClusterName, "-broker", BrokerName,
 		"-auto-create=true", "-check-after", "3s", "-check-every", "1s", "-check-max", "5",
 		// The other side answers before its disk does, too; otherwise what is
 		// measured on a busy machine is the disk.

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/child"
+	"github.com/sluicemq/sluice/integration/internal/child"
 )
 
 // Driver is a running program.

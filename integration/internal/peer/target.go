@@ -7,13 +7,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/wire"
+	"github.com/sluicemq/sluice/integration/internal/wire"
 )
 
 // What both servers are told to be.
 const (
-	Cluster    = "C"
-	BrokerName = "b1"
+	ClusterName = "C"
+	BrokerName  = "b1"
 
 	// Levels are the delay levels: level n waits n seconds.
 	Levels = "1s 2s 3s 4s 5s 6s 7s 8s 9s 10s 11s 12s 13s 14s 15s 16s 17s 18s"

@@ -4,7 +4,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/sluicemq/sluice/integration/interop/internal/child"
+	"github.com/sluicemq/sluice/integration/internal/child"
 )
 
 // opened are the flags without which Java 17 refuses RocketMQ's classes.
