@@ -55,7 +55,8 @@ func (m *Member) Assigned(l driver.Lane) {
 	m.mu.Unlock()
 	m.running.Go(func() {
 		defer close(o.ended)
-		if err := m.work(ctx, l); err != nil && driver.CodeOf(err) != driver.LaneLost && driver.CodeOf(err) != driver.Closed {
+		err := m.work(ctx, l)
+		if code := driver.CodeOf(err); err != nil && ctx.Err() == nil && code != driver.LaneLost && code != driver.Closed {
 			m.fail(err)
 		}
 	})
@@ -99,9 +100,6 @@ func (m *Member) work(ctx context.Context, l driver.Lane) error {
 	done := make([]driver.Settlement, 0, fetchSize)
 	for ctx.Err() == nil {
 		ds, err := l.Fetch(ctx, fetchSize)
-		if err != nil && ctx.Err() != nil {
-			return nil // the lane was given away meanwhile
-		}
 		if err != nil {
 			return fmt.Errorf("fetch: %w", err)
 		}
