@@ -101,9 +101,7 @@ func (c *conn) suspect(topic string) {
 // call asks one server within Config.Timeout and answers only success, or a
 // code of also. Changes: the request would change something.
 func (c *conn) call(ctx context.Context, op, addr string, req *remoting.Command, changes bool, also ...int) (*remoting.Command, *driver.Error) {
-	limited, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, errAttempt)
-	defer cancel()
-	a, err := c.links.call(limited, addr, req)
+	a, err := c.links.call(ctx, c.cfg.Timeout, addr, req)
 	if err != nil {
 		return nil, unanswered(ctx, op, err, changes)
 	}
@@ -122,11 +120,15 @@ func (c *conn) call(ctx context.Context, op, addr string, req *remoting.Command,
 func (c *conn) master(op, broker string) (string, *driver.Error) {
 	addr, ok := c.routes.master(broker)
 	if !ok {
-		e := driver.Errorf(driver.Unavailable, op, "broker %s has no master now", broker)
-		e.Retryable = true
-		return "", e
+		return "", noMaster(op, broker)
 	}
 	return addr, nil
+}
+
+func noMaster(op, broker string) *driver.Error {
+	e := driver.Errorf(driver.Unavailable, op, "broker %s has no master now", broker)
+	e.Retryable = true
+	return e
 }
 
 // use refuses what comes after Close.

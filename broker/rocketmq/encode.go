@@ -61,12 +61,23 @@ func (c *conn) check(m *driver.Message) error {
 	return nil
 }
 
-// properties encodes what a message carries besides its body; due is in
-// milliseconds, 0 for none.
-func properties(m *driver.Message, id string, due int64) ([]byte, error) {
-	b := message.AppendProperty(nil, message.Keys, message.JoinKeys(m.Keys))
+// propertiesSize is room for the properties of most messages.
+const propertiesSize = 256
+
+// properties encodes what a message carries besides its body, and answers its
+// id, a new one unless there is one; due is in milliseconds, 0 for none.
+func (c *conn) properties(m *driver.Message, id string, due int64) (props, own string, err error) {
+	var (
+		memory [propertiesSize]byte
+		fresh  [message.UniqueIDSize]byte
+	)
+	b := message.AppendProperty(memory[:0], message.Keys, message.JoinKeys(m.Keys))
 	b = message.AppendProperty(b, message.Tags, m.Tag)
+	if id == "" {
+		id = string(c.ids.AppendNext(fresh[:0], time.Now()))
+	}
 	b = message.AppendProperty(b, message.UniqKey, id)
+	end := len(b) - 1
 	b = message.AppendProperty(b, message.ShardingKey, m.OrderingKey)
 	b = message.AppendProperty(b, message.Wait, "true")
 	if due > 0 {
@@ -74,9 +85,10 @@ func properties(m *driver.Message, id string, due int64) ([]byte, error) {
 	}
 	b = message.AppendProperties(b, m.Properties)
 	if len(b) > message.MaxProperties {
-		return nil, fmt.Errorf("properties have %d bytes on the wire, at most %d are allowed", len(b), message.MaxProperties)
+		return "", "", fmt.Errorf("properties have %d bytes on the wire, at most %d are allowed", len(b), message.MaxProperties)
 	}
-	return b, nil
+	props = string(b)
+	return props, props[end-len(id) : end], nil // one memory for both
 }
 
 // dueAt answers when a message is due, in milliseconds; 0 is now.

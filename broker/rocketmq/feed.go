@@ -214,7 +214,7 @@ type request struct {
 // pullOnce sends one pull and takes what it answers. It answers how long to
 // wait before the next one.
 func (f *feed) pullOnce() time.Duration {
-	ctx, cancel := context.WithTimeoutCause(f.ctx, pullTimeout, errAttempt)
+	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
 	q, ok := f.begin(cancel)
 	if !ok {
@@ -223,7 +223,7 @@ func (f *feed) pullOnce() time.Duration {
 	}
 	req := &remoting.Command{Code: remoting.ReqPullMessage}
 	f.pullMessage(q).AppendTo(&req.Fields)
-	a, err := f.c.links.call(ctx, q.addr, req)
+	a, err := f.c.links.call(ctx, pullTimeout, q.addr, req)
 	f.mu.Lock()
 	f.stopPull = nil
 	f.mu.Unlock()
