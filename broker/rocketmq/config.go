@@ -48,6 +48,10 @@ type Config struct {
 	// Defaults to false: a broker that failed or was slow is left out for the
 	// time that RocketMQ's table of latencies says.
 	NoAvoidance bool
+	// NoGathering sends every message of a call with one message by itself.
+	// Defaults to false: what many calls send to a queue at the same time goes
+	// together in one request, as long as two are on their way.
+	NoGathering bool
 	// CompressAbove is the size in bytes from which bodies are compressed;
 	// below zero none is. Defaults to 4096.
 	CompressAbove int

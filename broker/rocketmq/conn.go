@@ -25,13 +25,14 @@ type conn struct {
 	avoid  *avoidance
 	ids    *message.UniqueIDs
 	turn   atomic.Uint32 // round robin of sends
+	gather *gatherer
 	halves *decisions
 	local  *localOffsets
 	began  time.Time
 
 	root    context.Context //nolint:containedctx // the life of the client, ended by Close
 	end     context.CancelCauseFunc
-	wg      sync.WaitGroup // the keeper
+	wg      sync.WaitGroup // the keeper, and requests that gather messages
 	beat    chan struct{}  // a heartbeat is wanted now
 	stale   chan string    // topics whose route may have changed
 	beating turn           // as group.beating, for the producer groups
@@ -56,6 +57,7 @@ func newConn(cfg Config, id string) *conn {
 	c.links = newLinks(c.root, c.dial, c.lost)
 	c.names = &nameServers{addrs: cfg.NameServers, links: c.links, timeout: cfg.Timeout}
 	c.routes = newRoutes(c.names, !cfg.NoAutoCreate)
+	c.gather = newGatherer(c)
 	c.wg.Go(c.keep)
 	return c
 }
@@ -143,6 +145,18 @@ func (c *conn) use(ctx context.Context, op string) *driver.Error {
 		return driver.FromContext(ctx, op, false)
 	}
 	return nil
+}
+
+// spawn starts a goroutine that Close waits for; it reports false when it is too
+// late for one.
+func (c *conn) spawn(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	c.wg.Go(f)
+	return true
 }
 
 // Capabilities tells what brokers of a cluster can do.

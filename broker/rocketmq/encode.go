@@ -106,9 +106,14 @@ func dueAt(at time.Time) int64 {
 	return ms
 }
 
+// compresses reports whether a body is large enough to be compressed.
+func (c *conn) compresses(body []byte) bool {
+	return c.cfg.CompressAbove >= 0 && len(body) >= c.cfg.CompressAbove
+}
+
 // compress answers the body as it is sent, and its part of the system flag.
 func (c *conn) compress(body []byte) ([]byte, int32, error) {
-	if c.cfg.CompressAbove < 0 || len(body) < c.cfg.CompressAbove {
+	if !c.compresses(body) {
 		return body, 0, nil
 	}
 	small, err := remoting.Compress(c.cfg.Compression, remoting.CompressionLevel, body)

@@ -31,7 +31,9 @@ type outgoing struct {
 	// number is that of the queue among those of the topic, name its lane.
 	number int
 	name   string
-	r      *driver.SendResult
+	// anywhere: another queue would do as well. Fresh: a send makes the topic.
+	anywhere, fresh bool
+	r               *driver.SendResult
 }
 
 // wireSize is about what a message takes in the body of a batch.
@@ -43,8 +45,9 @@ func (o *outgoing) op() string { return sendTo(o.m.Topic) }
 func sendTo(where string) string { return "send to " + where }
 
 // Send stores messages; see [driver.Conn]. Messages of one call without a queue
-// and without an ordering key go to one queue, as one batch where they fit. A
-// broker that fails is left out for a while by the sends after this one.
+// and without an ordering key go to one queue, as one batch where they fit, and
+// messages of calls at the same time may. A broker that fails is left out for a
+// while by the sends after this one.
 func (c *conn) Send(ctx context.Context, req driver.SendRequest) []driver.SendResult {
 	if len(req.Messages) == 0 {
 		return nil
@@ -70,7 +73,11 @@ func (c *conn) Send(ctx context.Context, req driver.SendRequest) []driver.SendRe
 		out = append(out, o)
 	}
 	out = c.route(ctx, out)
-	c.sendLanes(ctx, out, req.NoAck)
+	if len(out) == 1 && !req.NoAck && c.gather.takes(&out[0]) {
+		c.gather.send(ctx, out)
+	} else {
+		c.sendLanes(ctx, out, req.NoAck)
+	}
 	return results
 }
 
@@ -185,8 +192,9 @@ func (c *conn) chooseQueue(ctx context.Context, o *outgoing, turns map[string]Qu
 			q = c.avoid.choose(r.write, c.turn.Add(1))
 			turns[o.m.Topic] = q
 		}
-		o.queue = q
+		o.queue, o.anywhere = q, true
 	}
+	o.fresh = r.template
 	o.number, o.name = r.lane(o.queue)
 	return nil
 }
@@ -254,14 +262,13 @@ func isInternal(topic string) bool {
 }
 
 // header makes the fields of a send.
-func header(o *outgoing, sysFlag int32) remoting.SendMessage {
-	born := o.m.BornAt
+func header(q Queue, born time.Time, sysFlag int32) remoting.SendMessage {
 	if born.IsZero() {
 		born = time.Now()
 	}
 	return remoting.SendMessage{
-		ProducerGroup: producerGroup, Topic: o.m.Topic, DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: templateQueues,
-		QueueID: int32(o.queue.ID), SysFlag: sysFlag, BornTimestamp: born.UnixMilli(), MaxReconsumeTimes: -1, BrokerName: o.queue.Broker,
+		ProducerGroup: producerGroup, Topic: q.Topic, DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: templateQueues,
+		QueueID: int32(q.ID), SysFlag: sysFlag, BornTimestamp: born.UnixMilli(), MaxReconsumeTimes: -1, BrokerName: q.Broker,
 	}
 }
 
@@ -272,7 +279,7 @@ func (c *conn) sendOne(ctx context.Context, lane []outgoing, oneWay bool) *drive
 	if err != nil {
 		return driver.Errorf(driver.Internal, o.op(), "%w", err)
 	}
-	h := header(o, flag)
+	h := header(o.queue, o.m.BornAt, flag)
 	h.Properties = o.props
 	return c.post(ctx, remoting.ReqSendMessageV2, h, body, lane, oneWay)
 }
@@ -296,7 +303,12 @@ func (c *conn) sendBatch(ctx context.Context, lane []outgoing, oneWay bool) *dri
 	if cap(body) <= keptBody {
 		*memory = body
 	}
-	h := header(&lane[0], 0)
+	return c.postBatch(ctx, lane[0].queue, lane[0].m.BornAt, body, lane, oneWay)
+}
+
+// postBatch sends the messages of a lane that body has.
+func (c *conn) postBatch(ctx context.Context, q Queue, born time.Time, body []byte, lane []outgoing, oneWay bool) *driver.Error {
+	h := header(q, born, 0)
 	h.Batch = true
 	h.Properties = batchProperties
 	return c.post(ctx, remoting.ReqSendBatch, h, body, lane, oneWay)
@@ -307,7 +319,7 @@ const keptBody = 256 << 10
 
 // Memory of requests, which is free again when they are encoded.
 var (
-	bodies   = sync.Pool{New: func() any { return new([]byte) }}   //nolint:gochecknoglobals // a pool has no state
+	bodies   = sync.Pool{New: func() any { return new([]byte) }}  //nolint:gochecknoglobals // a pool has no state
 	requests = sync.Pool{New: func() any { return new(sending) }} //nolint:gochecknoglobals // a pool has no state
 )
 

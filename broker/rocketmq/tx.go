@@ -142,7 +142,7 @@ func (t transactor) send(ctx context.Context, op, group, id string, m *driver.Me
 	if err != nil {
 		return driver.Half{}, driver.Errorf(driver.Internal, op, "%w", err)
 	}
-	h := header(o, flag|message.SysPrepared)
+	h := header(o.queue, m.BornAt, flag|message.SysPrepared)
 	h.ProducerGroup = group
 	h.Properties = string(message.AppendProperty(message.AppendProperty([]byte(props), message.TranMsg, "true"), message.ProducerGroup, group))
 	req := &remoting.Command{Code: remoting.ReqSendMessageV2, Body: body}
