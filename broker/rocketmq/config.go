@@ -96,8 +96,9 @@ const (
 	// pullTimeout how long its answer may take, as in Apache's clients.
 	holdPull    = 15 * time.Second
 	pullTimeout = 30 * time.Second
-	// pullBatch is how many messages one pull asks for; stock brokers answer
-	// at most 32.
+	// pullBatch is how many messages one pull asks for at least, however little
+	// room there is. Stock brokers answer at most 32, the bundled one as many as
+	// it is asked for within 256 KiB.
 	pullBatch = 32
 	// maxBody is the largest body of a stock broker in bytes, maxBatch the
 	// most messages in one Send.

@@ -126,14 +126,20 @@ func (c *conn) compress(body []byte) ([]byte, int32, error) {
 	return small, c.cfg.Compression.SysFlag(), nil
 }
 
-// deliver shows a stored message to a user. Failed copies come by a retry
-// topic; elsewhere the count of a message is about another group.
+// deliver shows a stored message to a user.
 func deliver(s *message.Stored) (*driver.Delivery, error) {
+	d := new(driver.Delivery)
+	return d, show(d, s)
+}
+
+// show makes d what a user sees of a stored message. Failed copies come by a
+// retry topic; elsewhere the count of a message is about another group.
+func show(d *driver.Delivery, s *message.Stored) error {
 	body, err := remoting.Inflate(s.SysFlag, s.Body, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	d := &driver.Delivery{
+	*d = driver.Delivery{
 		Message: driver.Message{
 			Topic: s.Topic, Body: body, Queue: int(s.QueueID), BornAt: time.UnixMilli(s.BornTimestamp),
 		},
@@ -172,5 +178,5 @@ func deliver(s *message.Stored) (*driver.Delivery, error) {
 	if d.ID == "" {
 		d.ID = d.OffsetID
 	}
-	return d, nil
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,7 @@ func Drain(nameServer, topic string, messages int, servers []int) (measure.Resul
 type Pipeline struct {
 	sending, taking driver.Conn
 	topic           string
+	body            []byte
 	member          *member.Member
 	publishers      []*publisher
 	wait            bool
@@ -50,7 +52,7 @@ type Pipeline struct {
 // NewPipeline is a [measure.Pipeline] that reports to f. With wait publishers
 // wait for each answer. The topic is new.
 func NewPipeline(nameServer, topic string, publishers int, f *measure.Flow, wait bool) (*Pipeline, error) {
-	p := &Pipeline{topic: topic, wait: wait}
+	p := &Pipeline{topic: topic, body: measure.Body(), wait: wait}
 	var err error
 	if p.sending, err = open(nameServer, "sends-"+topic); err != nil {
 		return nil, err
@@ -100,7 +102,7 @@ func (p *Pipeline) join(there <-chan struct{}) error {
 }
 
 func (p *Pipeline) message(stamp int64) *driver.Message {
-	body := measure.Body()
+	body := slices.Clone(p.body)
 	measure.PutStamp(body, stamp)
 	return &driver.Message{Topic: p.topic, Body: body}
 }
