@@ -84,6 +84,10 @@ bench-store: ## the store beside its peers and limits, a quarter of an hour; BEN
 bench-tcp: ## sluice serve beside Apache RocketMQ, a quarter of an hour; BENCH takes flags, such as -rows R1,R3
 	cd integration/bench && $(GO) run ./cmd/bench-tcp $(BENCH)
 
+.PHONY: bench-client
+bench-client: ## the driver for RocketMQ beside Apache's clients, ten minutes; BENCH takes flags, such as -rows R5,R7
+	cd integration/bench && $(GO) run ./cmd/bench-client $(BENCH)
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## golangci-lint with .golangci.yml, gofmt included
 	$< run ./...

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded"
@@ -56,7 +57,7 @@ func TestLinks_DialEndedByClose(t *testing.T) {
 	}, func(string) {})
 	done := make(chan error)
 	go func() {
-		_, err := s.call(t.Context(), "127.0.0.1:1", &remoting.Command{})
+		_, err := s.call(t.Context(), time.Second, "127.0.0.1:1", &remoting.Command{})
 		done <- err
 	}()
 	<-dialing

@@ -48,6 +48,10 @@ type Config struct {
 	// Defaults to false: a broker that failed or was slow is left out for the
 	// time that RocketMQ's table of latencies says.
 	NoAvoidance bool
+	// NoGathering sends every message of a call with one message by itself.
+	// Defaults to false: what many calls send to a queue at the same time goes
+	// together in one request, as long as two are on their way.
+	NoGathering bool
 	// CompressAbove is the size in bytes from which bodies are compressed;
 	// below zero none is. Defaults to 4096.
 	CompressAbove int
@@ -96,8 +100,9 @@ const (
 	// pullGrace is how much longer than Config.PullWait the answer to a pull may
 	// take: RocketMQ's brokers look at the pulls they hold every 5 s only.
 	pullGrace = 15 * time.Second
-	// pullBatch is how many messages one pull asks for; stock brokers answer
-	// at most 32.
+	// pullBatch is how many messages one pull asks for at least, however little
+	// room there is. Stock brokers answer at most 32, the bundled one as many as
+	// it is asked for within 256 KiB.
 	pullBatch = 32
 	// maxBody is the largest body of a stock broker in bytes, maxBatch the
 	// most messages in one Send.

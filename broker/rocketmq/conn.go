@@ -25,6 +25,7 @@ type conn struct {
 	avoid  *avoidance
 	ids    *message.UniqueIDs
 	turn   atomic.Uint32 // round robin of sends
+	gather *gatherer
 	halves *decisions
 	local  *localOffsets
 	began  time.Time
@@ -33,7 +34,7 @@ type conn struct {
 
 	root    context.Context //nolint:containedctx // the life of the client, ended by Close
 	end     context.CancelCauseFunc
-	wg      sync.WaitGroup // the keeper
+	wg      sync.WaitGroup // the keeper, and requests that gather messages
 	beat    chan struct{}  // a heartbeat is wanted now
 	stale   chan string    // topics whose route may have changed
 	beating turn           // as group.beating, for the producer groups
@@ -58,6 +59,7 @@ func newConn(cfg Config, id string) *conn {
 	c.links = newLinks(c.root, c.dial, c.lost)
 	c.names = &nameServers{addrs: cfg.NameServers, links: c.links, timeout: cfg.Timeout}
 	c.routes = newRoutes(c.names, !cfg.NoAutoCreate)
+	c.gather = newGatherer(c)
 	c.wg.Go(c.keep)
 	return c
 }
@@ -103,9 +105,7 @@ func (c *conn) suspect(topic string) {
 // call asks one server within Config.Timeout and answers only success, or a
 // code of also. Changes: the request would change something.
 func (c *conn) call(ctx context.Context, op, addr string, req *remoting.Command, changes bool, also ...int) (*remoting.Command, *driver.Error) {
-	limited, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, errAttempt)
-	defer cancel()
-	a, err := c.links.call(limited, addr, req)
+	a, err := c.links.call(ctx, c.cfg.Timeout, addr, req)
 	if err != nil {
 		return nil, unanswered(ctx, op, err, changes)
 	}
@@ -124,11 +124,15 @@ func (c *conn) call(ctx context.Context, op, addr string, req *remoting.Command,
 func (c *conn) master(op, broker string) (string, *driver.Error) {
 	addr, ok := c.routes.master(broker)
 	if !ok {
-		e := driver.Errorf(driver.Unavailable, op, "broker %s has no master now", broker)
-		e.Retryable = true
-		return "", e
+		return "", noMaster(op, broker)
 	}
 	return addr, nil
+}
+
+func noMaster(op, broker string) *driver.Error {
+	e := driver.Errorf(driver.Unavailable, op, "broker %s has no master now", broker)
+	e.Retryable = true
+	return e
 }
 
 // use refuses what comes after Close.
@@ -143,6 +147,18 @@ func (c *conn) use(ctx context.Context, op string) *driver.Error {
 		return driver.FromContext(ctx, op, false)
 	}
 	return nil
+}
+
+// spawn starts a goroutine that Close waits for; it reports false when it is too
+// late for one.
+func (c *conn) spawn(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	c.wg.Go(f)
+	return true
 }
 
 // Capabilities tells what brokers of a cluster can do.

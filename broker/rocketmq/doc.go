@@ -11,6 +11,12 @@
 // are renewed every 30 s and after errors, so new queues and brokers are found
 // without a restart. Reads go to a slave while the master is away.
 //
+// A send with one message is a request of its own unless two with single
+// messages for its queue, or for any queue of its topic, are on their way; what
+// is sent until one of them is answered goes together in one request, which
+// costs a broker a fraction. It waits for nobody, and Config.NoGathering turns
+// it off.
+//
 // Sends are answered with what the broker said: stored, stored and not flushed
 // in time, stored and not replicated in time. The driver sends once; what failed
 // is for the framework to send again, and a broker that failed or was slow is

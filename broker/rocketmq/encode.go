@@ -61,12 +61,23 @@ func (c *conn) check(m *driver.Message) error {
 	return nil
 }
 
-// properties encodes what a message carries besides its body; due is in
-// milliseconds, 0 for none.
-func properties(m *driver.Message, id string, due int64) ([]byte, error) {
-	b := message.AppendProperty(nil, message.Keys, message.JoinKeys(m.Keys))
+// propertiesSize is room for the properties of most messages.
+const propertiesSize = 256
+
+// properties encodes what a message carries besides its body, and answers its
+// id, a new one unless there is one; due is in milliseconds, 0 for none.
+func (c *conn) properties(m *driver.Message, id string, due int64) (props, own string, err error) {
+	var (
+		memory [propertiesSize]byte
+		fresh  [message.UniqueIDSize]byte
+	)
+	b := message.AppendProperty(memory[:0], message.Keys, message.JoinKeys(m.Keys))
 	b = message.AppendProperty(b, message.Tags, m.Tag)
+	if id == "" {
+		id = string(c.ids.AppendNext(fresh[:0], time.Now()))
+	}
 	b = message.AppendProperty(b, message.UniqKey, id)
+	end := len(b) - 1
 	b = message.AppendProperty(b, message.ShardingKey, m.OrderingKey)
 	b = message.AppendProperty(b, message.Wait, "true")
 	if due > 0 {
@@ -74,9 +85,10 @@ func properties(m *driver.Message, id string, due int64) ([]byte, error) {
 	}
 	b = message.AppendProperties(b, m.Properties)
 	if len(b) > message.MaxProperties {
-		return nil, fmt.Errorf("properties have %d bytes on the wire, at most %d are allowed", len(b), message.MaxProperties)
+		return "", "", fmt.Errorf("properties have %d bytes on the wire, at most %d are allowed", len(b), message.MaxProperties)
 	}
-	return b, nil
+	props = string(b)
+	return props, props[end-len(id) : end], nil // one memory for both
 }
 
 // dueAt answers when a message is due, in milliseconds; 0 is now.
@@ -94,15 +106,20 @@ func dueAt(at time.Time) int64 {
 	return ms
 }
 
-// compress answers the body as it is sent, and its part of the system flag. An
-// empty body is sent compressed, whatever the settings: RocketMQ's brokers fail on
-// one that has no bytes.
+// compresses reports whether a body is sent compressed: a large one, and an
+// empty one whatever the settings, because RocketMQ's brokers fail on one that
+// has no bytes.
+func (c *conn) compresses(body []byte) bool {
+	return len(body) == 0 || c.cfg.CompressAbove >= 0 && len(body) >= c.cfg.CompressAbove
+}
+
+// compress answers the body as it is sent, and its part of the system flag.
 func (c *conn) compress(body []byte) ([]byte, int32, error) {
 	if len(body) == 0 {
 		small, err := remoting.Compress(remoting.CompressionZLIB, remoting.CompressionLevel, nil)
 		return small, remoting.CompressionZLIB.SysFlag(), err
 	}
-	if c.cfg.CompressAbove < 0 || len(body) < c.cfg.CompressAbove {
+	if !c.compresses(body) {
 		return body, 0, nil
 	}
 	small, err := remoting.Compress(c.cfg.Compression, remoting.CompressionLevel, body)
@@ -115,14 +132,20 @@ func (c *conn) compress(body []byte) ([]byte, int32, error) {
 	return small, c.cfg.Compression.SysFlag(), nil
 }
 
-// deliver shows a stored message to a user. Failed copies come by a retry
-// topic; elsewhere the count of a message is about another group.
+// deliver shows a stored message to a user.
 func deliver(s *message.Stored) (*driver.Delivery, error) {
+	d := new(driver.Delivery)
+	return d, show(d, s)
+}
+
+// show makes d what a user sees of a stored message. Failed copies come by a
+// retry topic; elsewhere the count of a message is about another group.
+func show(d *driver.Delivery, s *message.Stored) error {
 	body, err := remoting.Inflate(s.SysFlag, s.Body, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	d := &driver.Delivery{
+	*d = driver.Delivery{
 		Message: driver.Message{
 			Topic: s.Topic, Body: body, Queue: int(s.QueueID), BornAt: time.UnixMilli(s.BornTimestamp),
 		},
@@ -161,5 +184,5 @@ func deliver(s *message.Stored) (*driver.Delivery, error) {
 	if d.ID == "" {
 		d.ID = d.OffsetID
 	}
-	return d, nil
+	return nil
 }

@@ -85,7 +85,7 @@ func unanswered(asked context.Context, op string, err error, changes bool) *driv
 	}
 	e := &driver.Error{Code: driver.Unavailable, Op: op, Retryable: true, MaybeDone: maybe, Err: err}
 	switch {
-	case errors.Is(err, errAttempt), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, errAttempt), errors.Is(err, rpc.ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
 		e.Code = driver.Timeout
 	case errors.Is(err, rpc.ErrClosed), errors.Is(err, errClosed):
 		e.Code, e.Retryable = driver.Closed, false

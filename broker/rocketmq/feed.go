@@ -2,8 +2,10 @@ package rocketmq
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -68,8 +70,9 @@ type feed struct {
 
 // entry is one message from its pull to its settlement.
 type entry struct {
-	lane   *lane // nil if the message is for nobody here
-	d      *driver.Delivery
+	lane   *lane           // nil if the message is for nobody here
+	d      driver.Delivery // also what the first Fetch answers
+	first  flight          // that one's
 	stored message.Stored
 	offset int64
 	failed int  // attempts that failed in place
@@ -193,7 +196,9 @@ func (f *feed) pull() {
 		}
 		if pause := f.pullOnce(); pause > 0 {
 			sleep(f.ctx, pause)
+			continue
 		}
+		runtime.Gosched() // handlers begin before the next request is written
 	}
 }
 
@@ -233,6 +238,7 @@ func (f *feed) nudge() {
 type request struct {
 	epoch  int
 	offset int64
+	most   int // messages
 	addr   string
 	master bool
 }
@@ -240,7 +246,7 @@ type request struct {
 // pullOnce sends one pull and takes what it answers. It answers how long to
 // wait before the next one.
 func (f *feed) pullOnce() time.Duration {
-	ctx, cancel := context.WithTimeoutCause(f.ctx, f.c.cfg.PullWait+pullGrace, errAttempt)
+	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
 	q, ok := f.begin(cancel)
 	if !ok {
@@ -249,7 +255,7 @@ func (f *feed) pullOnce() time.Duration {
 	}
 	req := &remoting.Command{Code: remoting.ReqPullMessage}
 	f.pullMessage(q).AppendTo(&req.Fields)
-	a, err := f.c.links.call(ctx, q.addr, req)
+	a, err := f.c.links.call(ctx, f.c.cfg.PullWait+pullGrace, q.addr, req)
 	f.mu.Lock()
 	f.stopPull = nil
 	f.mu.Unlock()
@@ -269,7 +275,7 @@ func (f *feed) pullOnce() time.Duration {
 func (f *feed) begin(cancel func()) (request, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	q := request{epoch: f.epoch, offset: f.next}
+	q := request{epoch: f.epoch, offset: f.next, most: max(pullBatch, f.c.cfg.Prefetch-f.buffered-f.foreign)}
 	var ok bool
 	q.addr, q.master, ok = f.c.routes.replica(f.queue.Broker, f.replica)
 	f.stopPull = cancel
@@ -299,7 +305,7 @@ func (f *feed) otherReplica(master bool) {
 // position back.
 func (f *feed) pullMessage(q request) remoting.PullMessage {
 	p := remoting.PullMessage{
-		Group: f.g.name, Topic: f.queue.Topic, QueueID: int32(f.queue.ID), QueueOffset: q.offset, MaxMessages: pullBatch,
+		Group: f.g.name, Topic: f.queue.Topic, QueueID: int32(f.queue.ID), QueueOffset: q.offset, MaxMessages: int32(q.most),
 		SysFlag: remoting.PullSuspend | remoting.PullSubscription, SuspendMillis: f.c.cfg.PullWait.Milliseconds(),
 		Subscription: "*", ExpressionType: remoting.ExpressionTag, BrokerName: f.queue.Broker,
 	}
@@ -382,20 +388,35 @@ func (f *feed) decode(a *remoting.Command) ([]*entry, error) {
 	if a.Code != remoting.ResSuccess {
 		return nil, nil
 	}
-	var out []*entry
+	entries := make([]entry, countRecords(a.Body)) // one memory for all of an answer, whose bodies have one as well
+	out := make([]*entry, 0, len(entries))
 	for rest := a.Body; len(rest) > 0; {
-		s, n, err := message.Decode(rest)
+		s, n, err := message.DecodeOf(f.queue.Topic, rest)
 		if err != nil {
 			return out, fmt.Errorf("decode: %w", err)
 		}
 		rest = rest[n:]
-		d, err := deliver(&s)
-		if err != nil {
+		e := &entries[len(out)]
+		if err := show(&e.d, &s); err != nil {
 			return out, fmt.Errorf("decode: %w", err)
 		}
-		out = append(out, &entry{d: d, stored: s, offset: s.QueueOffset})
+		e.stored, e.offset = s, s.QueueOffset
+		out = append(out, e)
 	}
 	return out, nil
+}
+
+// countRecords is how many records an answer has by the sizes in it, the last
+// of which may be wrong.
+func countRecords(b []byte) (n int) {
+	for ; len(b) > 0; n++ {
+		size := message.LeastSize
+		if len(b) >= 4 {
+			size = max(size, int(binary.BigEndian.Uint32(b)))
+		}
+		b = b[min(size, len(b)):]
+	}
+	return n
 }
 
 // take puts a message that was pulled in front of its lane. f.mu is held.
@@ -428,6 +449,11 @@ func (f *feed) take(e *entry) {
 // settledLocked ends an entry. f.mu is held.
 func (f *feed) settledLocked(e *entry) {
 	e.done = true
+	f.settledSome()
+}
+
+// settledSome follows entries that are done. f.mu is held.
+func (f *feed) settledSome() {
 	f.positionLocked()
 	f.nudge()
 }

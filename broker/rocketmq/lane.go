@@ -62,8 +62,7 @@ func (l *lane) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, error)
 	if limit < 1 {
 		return nil, driver.Errorf(driver.InvalidArgument, op+" "+l.name, "limit %d; it takes 1 or more", limit)
 	}
-	end := time.NewTimer(fetchWait)
-	defer end.Stop()
+	var end *time.Timer // of the wait, if there is one
 	for {
 		out, again, err := l.take(limit)
 		if err != nil {
@@ -71,6 +70,10 @@ func (l *lane) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, error)
 		}
 		if len(out) > 0 {
 			return out, nil
+		}
+		if end == nil {
+			end = time.NewTimer(fetchWait)
+			defer end.Stop()
 		}
 		if ctx.Err() != nil {
 			return nil, driver.FromContext(ctx, op+" "+l.name, false)
@@ -109,6 +112,9 @@ func (l *lane) take(limit int) (out []*driver.Delivery, again time.Duration, err
 	if wait := f.lease.invalidFor(); wait > 0 {
 		return nil, wait, nil
 	}
+	if n := min(limit, len(l.ready)+len(l.returned)); n > 0 {
+		out = make([]*driver.Delivery, 0, n)
+	}
 	now := time.Now()
 	for len(out) < limit && len(l.returned) > 0 {
 		e := l.returned[0]
@@ -136,7 +142,12 @@ func (l *lane) take(limit int) (out []*driver.Delivery, again time.Duration, err
 
 // hand makes a delivery of an entry. f.mu is held.
 func (l *lane) hand(e *entry) *driver.Delivery {
-	d := *e.d
+	if e.first.e == nil {
+		e.first = flight{e: e, lane: l}
+		e.d.Token = &e.first
+		return &e.d
+	}
+	d := e.d
 	d.Attempt += e.failed
 	d.Token = &flight{e: e, lane: l}
 	return &d

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/remoting"
 	"github.com/sluicemq/sluice/broker/remoting/rpc"
@@ -33,6 +34,16 @@ type link struct {
 	err   error
 	// silent counts the requests since the last answer that got none in time.
 	silent atomic.Int32
+}
+
+// connected reports whether the attempt to connect is over.
+func (l *link) connected() bool {
+	select {
+	case <-l.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // mostSilent is how many requests in a row get no answer before a connection is
@@ -129,20 +140,40 @@ func (s *links) close() {
 	s.wg.Wait()
 }
 
-// call asks addr and waits for the answer, whatever its code.
-func (s *links) call(ctx context.Context, addr string, req *remoting.Command) (*remoting.Command, error) {
-	l, err := s.get(ctx, addr)
+// call asks addr and waits for the answer, whatever its code, no longer than
+// limit, connecting included.
+func (s *links) call(ctx context.Context, limit time.Duration, addr string, req *remoting.Command) (*remoting.Command, error) {
+	l, left, err := s.within(ctx, limit, addr)
 	if err != nil {
 		return nil, &rpc.Error{Op: remoting.RequestName(req.Code), Addr: addr, Err: err}
 	}
-	a, err := l.conn.Call(ctx, req)
+	a, err := l.conn.CallWithin(ctx, left, req)
 	switch {
 	case err == nil:
 		l.silent.Store(0)
-	case errors.Is(context.Cause(ctx), errAttempt) && l.silent.Add(1) >= mostSilent:
+	case errors.Is(err, rpc.ErrNoAnswer) && l.silent.Add(1) >= mostSilent:
 		s.drop(addr, l)
 	}
 	return a, err
+}
+
+// within is get with a limit; it answers how much of that is left.
+func (s *links) within(ctx context.Context, limit time.Duration, addr string) (*link, time.Duration, error) {
+	s.mu.Lock()
+	l := s.links[addr]
+	s.mu.Unlock()
+	if l != nil && l.connected() {
+		return l, limit, l.err
+	}
+	began := time.Now()
+	limited, cancel := context.WithTimeoutCause(ctx, limit, errAttempt)
+	defer cancel()
+	l, err := s.get(limited, addr)
+	left := limit - time.Since(began)
+	if err == nil && left <= 0 {
+		err = errAttempt
+	}
+	return l, left, err
 }
 
 // oneWay sends what is not answered.

@@ -25,7 +25,7 @@ func (n *nameServers) ask(ctx context.Context, req *remoting.Command) (*remoting
 	var errs []error
 	for i := range n.addrs {
 		at := (first + i) % len(n.addrs)
-		a, err := n.one(ctx, n.addrs[at], req)
+		a, err := n.links.call(ctx, n.timeout, n.addrs[at], req)
 		if err == nil {
 			n.last.Store(int32(at))
 			return a, n.addrs[at], nil
@@ -36,10 +36,4 @@ func (n *nameServers) ask(ctx context.Context, req *remoting.Command) (*remoting
 		}
 	}
 	return nil, "", fmt.Errorf("no name server answers: %w", errors.Join(errs...))
-}
-
-func (n *nameServers) one(ctx context.Context, addr string, req *remoting.Command) (*remoting.Command, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, n.timeout, errAttempt)
-	defer cancel()
-	return n.links.call(ctx, addr, req)
 }

@@ -32,6 +32,7 @@ type route struct {
 	// write and read are the queues for producers and consumers, sorted.
 	// Template: the topic does not exist yet; a send creates it.
 	write, read []Queue
+	names       []string // of the lanes of read
 	template    bool
 	asked       time.Time
 }
@@ -52,6 +53,9 @@ func newRoute(topic string, raw remoting.Route) *route {
 	}
 	slices.SortFunc(r.read, compareQueues)
 	slices.SortFunc(r.write, compareQueues)
+	for _, q := range r.read {
+		r.names = append(r.names, q.String())
+	}
 	return r
 }
 
@@ -85,10 +89,19 @@ func hasMaster(raw remoting.Route, broker string) bool {
 
 // number is the number of a queue among those of the topic, over all brokers.
 func (r *route) number(q Queue) int {
+	n, _ := r.lane(q)
+	return n
+}
+
+// lane is the number of a queue and the name of its lane.
+func (r *route) lane(q Queue) (int, string) {
 	if i, ok := slices.BinarySearchFunc(r.read, q, compareQueues); ok {
-		return i
+		return i, r.names[i]
 	}
-	return q.ID
+	if i, ok := slices.BinarySearchFunc(r.write, q, compareQueues); ok && r.template {
+		return i, q.String()
+	}
+	return q.ID, q.String()
 }
 
 // brokersOf are the names of the brokers that have the topic, sorted.
@@ -139,6 +152,16 @@ func (r *routes) known(t *topicRoute) *route {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return t.known
+}
+
+// cached answers the route of a topic if it is known.
+func (r *routes) cached(topic string) *route {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.topics[topic]; t != nil {
+		return t.known
+	}
+	return nil
 }
 
 // get answers the route of a topic, from memory if it is there. A topic that

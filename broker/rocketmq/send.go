@@ -26,87 +26,112 @@ type outgoing struct {
 	m     *driver.Message
 	id    string
 	due   int64 // milliseconds, 0 for now
-	props []byte
+	props string
 	queue Queue
-	// number is that of the queue among those of the topic.
+	// number is that of the queue among those of the topic, name its lane.
 	number int
-	r      *driver.SendResult
+	name   string
+	// anywhere: another queue would do as well. Fresh: a send makes the topic.
+	anywhere, fresh bool
+	r               *driver.SendResult
 }
 
+// wireSize is about what a message takes in the body of a batch.
+func (o *outgoing) wireSize() int { return len(o.m.Body) + len(o.props) + 32 }
+
+// op is what errors about one message call its sending.
+func (o *outgoing) op() string { return sendTo(o.m.Topic) }
+
+func sendTo(where string) string { return "send to " + where }
+
 // Send stores messages; see [driver.Conn]. Messages of one call without a queue
-// and without an ordering key go to one queue, as one batch where they fit. A
-// broker that fails is left out for a while by the sends after this one.
+// and without an ordering key go to one queue, as one batch where they fit, and
+// messages of calls at the same time may. A broker that fails is left out for a
+// while by the sends after this one.
 func (c *conn) Send(ctx context.Context, req driver.SendRequest) []driver.SendResult {
 	if len(req.Messages) == 0 {
 		return nil
 	}
 	results := make([]driver.SendResult, len(req.Messages))
-	out := make([]*outgoing, 0, len(req.Messages))
+	out := make([]outgoing, 0, len(req.Messages))
+	failed := c.use(ctx, "")
 	for i, m := range req.Messages {
 		r := &results[i]
 		r.Offset = -1
-		o, err := c.accept(ctx, m, len(req.Messages))
-		if m != nil {
+		o := outgoing{m: m, r: r}
+		err := failed
+		if err == nil {
+			err = c.accept(&o, len(req.Messages))
+		}
+		if r.ID = o.id; r.ID == "" && m != nil {
 			r.ID = m.ID
 		}
 		if err != nil {
-			r.Err = err
+			r.Err = withTopic(err, m)
 			continue
 		}
-		o.r, r.ID = r, o.id
 		out = append(out, o)
 	}
-	byLane := c.route(ctx, out)
-	if len(byLane) == 1 {
-		c.sendLane(ctx, byLane[0], req.NoAck)
-		return results
+	out = c.route(ctx, out)
+	if len(out) == 1 && !req.NoAck && c.gather.takes(&out[0]) {
+		c.gather.send(ctx, out)
+	} else {
+		c.sendLanes(ctx, out, req.NoAck)
 	}
-	var wg sync.WaitGroup
-	for _, lane := range byLane {
-		wg.Go(func() { c.sendLane(ctx, lane, req.NoAck) })
-	}
-	wg.Wait()
 	return results
 }
 
-// accept checks one message of a call and encodes what it carries.
-func (c *conn) accept(ctx context.Context, m *driver.Message, calls int) (*outgoing, *driver.Error) {
-	topic := ""
+// withTopic gives an error the name of what failed.
+func withTopic(err *driver.Error, m *driver.Message) *driver.Error {
+	e := *err
+	e.Op = sendTo("")
 	if m != nil {
-		topic = m.Topic
+		e.Op = sendTo(m.Topic)
 	}
-	op := "send to " + topic
-	if err := c.use(ctx, op); err != nil {
-		return nil, err
-	}
-	if calls > maxBatch {
-		return nil, driver.Errorf(driver.InvalidArgument, op, "%d messages in one call, at most %d are allowed", calls, maxBatch)
-	}
-	if err := c.check(m); err != nil {
-		return nil, invalid(op, err)
-	}
-	o := &outgoing{m: m, id: m.ID, due: dueAt(m.DeliverAt)}
-	if o.id == "" {
-		o.id = c.ids.Next()
-	}
-	var err error
-	if o.props, err = properties(m, o.id, o.due); err != nil {
-		return nil, invalid(op, err)
-	}
-	return o, nil
+	return &e
 }
 
-// route chooses the queues of messages and answers those of each queue in their
-// order. Messages without a queue get their results here.
-func (c *conn) route(ctx context.Context, out []*outgoing) [][]*outgoing {
-	var lanes [][]*outgoing
-	at := map[Queue]int{}
+// accept checks one message of a call and encodes what it carries.
+func (c *conn) accept(o *outgoing, calls int) *driver.Error {
+	if calls > maxBatch {
+		return driver.Errorf(driver.InvalidArgument, "", "%d messages in one call, at most %d are allowed", calls, maxBatch)
+	}
+	if err := c.check(o.m); err != nil {
+		return invalid("", err)
+	}
+	o.due = dueAt(o.m.DeliverAt)
+	var err error
+	if o.props, o.id, err = c.properties(o.m, o.m.ID, o.due); err != nil {
+		return invalid("", err)
+	}
+	return nil
+}
+
+// route chooses the queues of messages and answers those that have one. The
+// others get their results here.
+func (c *conn) route(ctx context.Context, out []outgoing) []outgoing {
 	turns := map[string]Queue{} // what messages that do not care get, by topic
+	routed := out[:0]
 	for _, o := range out {
-		if err := c.chooseQueue(ctx, o, turns); err != nil {
+		if err := c.chooseQueue(ctx, &o, turns); err != nil {
 			o.r.Err = err
 			continue
 		}
+		routed = append(routed, o)
+	}
+	return routed
+}
+
+// sendLanes sends the messages of each queue in their order, the queues side by
+// side.
+func (c *conn) sendLanes(ctx context.Context, out []outgoing, oneWay bool) {
+	if !slices.ContainsFunc(out, func(o outgoing) bool { return o.queue != out[0].queue }) {
+		c.sendLane(ctx, out, oneWay)
+		return
+	}
+	var lanes [][]outgoing
+	at := map[Queue]int{}
+	for _, o := range out {
 		i, ok := at[o.queue]
 		if !ok {
 			i = len(lanes)
@@ -115,22 +140,37 @@ func (c *conn) route(ctx context.Context, out []*outgoing) [][]*outgoing {
 		}
 		lanes[i] = append(lanes[i], o)
 	}
-	return lanes
+	var wg sync.WaitGroup
+	for _, lane := range lanes {
+		wg.Go(func() { c.sendLane(ctx, lane, oneWay) })
+	}
+	wg.Wait()
+}
+
+// routeFor answers the route of a topic, within Config.Timeout if it is not known.
+func (c *conn) routeFor(ctx context.Context, topic string) (*route, *driver.Error) {
+	if r := c.routes.cached(topic); r != nil {
+		return r, nil
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, errAttempt)
+	defer cancel()
+	r, err := c.routes.forSend(limited, topic)
+	if err == nil {
+		return r, nil
+	}
+	if ctx.Err() == nil && err.Code == driver.Canceled {
+		err.Code, err.Retryable = driver.Timeout, true
+	}
+	return nil, asDriver(err, sendTo(topic))
 }
 
 func (c *conn) chooseQueue(ctx context.Context, o *outgoing, turns map[string]Queue) *driver.Error {
-	op := "send to " + o.m.Topic
-	limited, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, errAttempt)
-	defer cancel()
-	r, err := c.routes.forSend(limited, o.m.Topic)
+	r, err := c.routeFor(ctx, o.m.Topic)
 	if err != nil {
-		if ctx.Err() == nil && err.Code == driver.Canceled {
-			err.Code, err.Retryable = driver.Timeout, true
-		}
-		return asDriver(err, op)
+		return err
 	}
 	if len(r.write) == 0 {
-		e := driver.Errorf(driver.Unavailable, op, "no broker takes messages for it now")
+		e := driver.Errorf(driver.Unavailable, o.op(), "no broker takes messages for it now")
 		e.Retryable = true
 		c.suspect(o.m.Topic)
 		return e
@@ -141,7 +181,7 @@ func (c *conn) chooseQueue(ctx context.Context, o *outgoing, turns map[string]Qu
 	}
 	switch {
 	case o.m.QueueSet && o.m.Queue >= len(all):
-		return driver.Errorf(driver.InvalidArgument, op, "queue %d; the topic has the queues 0 to %d", o.m.Queue, len(all)-1)
+		return driver.Errorf(driver.InvalidArgument, o.op(), "queue %d; the topic has the queues 0 to %d", o.m.Queue, len(all)-1)
 	case o.m.QueueSet:
 		o.queue = all[o.m.Queue]
 	case o.m.OrderingKey != "":
@@ -152,12 +192,10 @@ func (c *conn) chooseQueue(ctx context.Context, o *outgoing, turns map[string]Qu
 			q = c.avoid.choose(r.write, c.turn.Add(1))
 			turns[o.m.Topic] = q
 		}
-		o.queue = q
+		o.queue, o.anywhere = q, true
 	}
-	o.number = slices.Index(all, o.queue)
-	if o.number < 0 {
-		o.number = o.queue.ID
-	}
+	o.fresh = r.template
+	o.number, o.name = r.lane(o.queue)
 	return nil
 }
 
@@ -174,12 +212,12 @@ func keyQueue(key string, n int) int {
 
 // sendLane sends the messages of one queue one request after the other. Behind
 // a failure nothing is sent: it would overtake.
-func (c *conn) sendLane(ctx context.Context, lane []*outgoing, oneWay bool) {
+func (c *conn) sendLane(ctx context.Context, lane []outgoing, oneWay bool) {
 	for len(lane) > 0 {
 		n := batchOf(lane)
 		var err *driver.Error
 		if n == 1 {
-			err = c.sendOne(ctx, lane[0], oneWay)
+			err = c.sendOne(ctx, lane[:1], oneWay)
 		} else {
 			err = c.sendBatch(ctx, lane[:n], oneWay)
 		}
@@ -194,21 +232,22 @@ func (c *conn) sendLane(ctx context.Context, lane []*outgoing, oneWay bool) {
 	}
 }
 
-func fail(lane []*outgoing, err *driver.Error) {
-	for _, o := range lane {
-		o.r.Status, o.r.Err = driver.NotStored, err
+func fail(lane []outgoing, err *driver.Error) {
+	for i := range lane {
+		lane[i].r.Status, lane[i].r.Err = driver.NotStored, err
 	}
 }
 
 // batchOf is how many of the first messages of a lane go in one request.
-func batchOf(lane []*outgoing) int {
-	if strings.HasPrefix(lane[0].m.Topic, driver.RetryTopic("")) || strings.HasPrefix(lane[0].m.Topic, driver.DeadLetterTopic("")) {
+func batchOf(lane []outgoing) int {
+	if isInternal(lane[0].m.Topic) {
 		return 1
 	}
 	size, n := 0, 0
-	for _, o := range lane {
-		size += len(o.m.Body) + len(o.props) + 32
-		if o.due > 0 || size > batchRoom {
+	for i := range lane {
+		o := &lane[i]
+		size += o.wireSize()
+		if o.due > 0 || size > batchRoom || !o.m.BornAt.Equal(lane[0].m.BornAt) {
 			break
 		}
 		n++
@@ -216,65 +255,105 @@ func batchOf(lane []*outgoing) int {
 	return max(n, 1)
 }
 
+// isInternal reports whether a topic is one of those that brokers take no
+// batches for.
+func isInternal(topic string) bool {
+	return strings.HasPrefix(topic, driver.RetryTopic("")) || strings.HasPrefix(topic, driver.DeadLetterTopic(""))
+}
+
 // header makes the fields of a send.
-func header(o *outgoing, sysFlag int32) remoting.SendMessage {
-	born := o.m.BornAt
+func header(q Queue, born time.Time, sysFlag int32) remoting.SendMessage {
 	if born.IsZero() {
 		born = time.Now()
 	}
 	return remoting.SendMessage{
-		ProducerGroup: producerGroup, Topic: o.m.Topic, DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: templateQueues,
-		QueueID: int32(o.queue.ID), SysFlag: sysFlag, BornTimestamp: born.UnixMilli(), MaxReconsumeTimes: -1, BrokerName: o.queue.Broker,
+		ProducerGroup: producerGroup, Topic: q.Topic, DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: templateQueues,
+		QueueID: int32(q.ID), SysFlag: sysFlag, BornTimestamp: born.UnixMilli(), MaxReconsumeTimes: -1, BrokerName: q.Broker,
 	}
 }
 
-func (c *conn) sendOne(ctx context.Context, o *outgoing, oneWay bool) *driver.Error {
+// sendOne sends a lane of one message.
+func (c *conn) sendOne(ctx context.Context, lane []outgoing, oneWay bool) *driver.Error {
+	o := &lane[0]
 	body, flag, err := c.compress(o.m.Body)
 	if err != nil {
-		return driver.Errorf(driver.Internal, "send to "+o.m.Topic, "%w", err)
+		return driver.Errorf(driver.Internal, o.op(), "%w", err)
 	}
-	h := header(o, flag)
-	h.Properties = string(o.props)
-	return c.post(ctx, remoting.ReqSendMessageV2, h, body, []*outgoing{o}, oneWay)
+	h := header(o.queue, o.m.BornAt, flag)
+	h.Properties = o.props
+	return c.post(ctx, remoting.ReqSendMessageV2, h, body, lane, oneWay)
 }
 
-func (c *conn) sendBatch(ctx context.Context, lane []*outgoing, oneWay bool) *driver.Error {
-	op := "send to " + lane[0].m.Topic
-	size := 0
-	for _, o := range lane {
-		size += len(o.m.Body) + len(o.props) + 32
-	}
-	body := make([]byte, 0, size)
-	for _, o := range lane {
+// batchProperties are those of a batch itself.
+var batchProperties = string(message.AppendProperty(nil, message.Wait, "true")) //nolint:gochecknoglobals // a constant
+
+// sendBatch sends a lane in one request.
+func (c *conn) sendBatch(ctx context.Context, lane []outgoing, oneWay bool) *driver.Error {
+	memory := bodies.Get().(*[]byte) //nolint:forcetypeassert // of its New
+	defer bodies.Put(memory)
+	body := (*memory)[:0]
+	for i := range lane {
+		o := &lane[i]
 		var err error
-		body, err = message.AppendBatch(body, message.BatchElement{Body: o.m.Body, Properties: string(o.props)})
+		body, err = message.AppendBatch(body, message.BatchElement{Body: o.m.Body, Properties: o.props})
 		if err != nil {
-			return driver.Errorf(driver.InvalidArgument, op, "%w", err)
+			return driver.Errorf(driver.InvalidArgument, o.op(), "%w", err)
 		}
 	}
-	h := header(lane[0], 0)
+	if cap(body) <= keptBody {
+		*memory = body
+	}
+	return c.postBatch(ctx, lane[0].queue, lane[0].m.BornAt, body, lane, oneWay)
+}
+
+// postBatch sends the messages of a lane that body has.
+func (c *conn) postBatch(ctx context.Context, q Queue, born time.Time, body []byte, lane []outgoing, oneWay bool) *driver.Error {
+	h := header(q, born, 0)
 	h.Batch = true
-	h.Properties = string(message.AppendProperty(nil, message.Wait, "true"))
+	h.Properties = batchProperties
 	return c.post(ctx, remoting.ReqSendBatch, h, body, lane, oneWay)
+}
+
+// keptBody is the largest body that is kept for another batch.
+const keptBody = 256 << 10
+
+// Memory of requests, which is free again when they are encoded.
+var (
+	bodies   = sync.Pool{New: func() any { return new([]byte) }}  //nolint:gochecknoglobals // a pool has no state
+	requests = sync.Pool{New: func() any { return new(sending) }} //nolint:gochecknoglobals // a pool has no state
+)
+
+// sending is the request of a send with room for its fields.
+type sending struct {
+	remoting.Command
+	fields [16]remoting.Field
 }
 
 // post sends one request with the messages of one queue and fills in their
 // results.
-func (c *conn) post(ctx context.Context, code int, h remoting.SendMessage, body []byte, lane []*outgoing, oneWay bool) *driver.Error {
+func (c *conn) post(ctx context.Context, code int, h remoting.SendMessage, body []byte, lane []outgoing, oneWay bool) *driver.Error {
 	q := lane[0].queue
-	op := "send to " + q.String()
-	addr, failed := c.master(op, q.Broker)
-	if failed != nil {
+	addr, ok := c.routes.master(q.Broker)
+	if !ok {
 		c.suspect(q.Topic)
-		return failed
+		return noMaster(sendTo(q.String()), q.Broker)
 	}
-	req := &remoting.Command{Code: code, Body: body}
+	req := requests.Get().(*sending) //nolint:forcetypeassert // of its New
+	defer requests.Put(req)
+	req.Command = remoting.Command{Code: code, Body: body, Fields: req.fields[:0]}
 	h.AppendTo(code, &req.Fields)
 	if oneWay {
-		return c.postOneWay(ctx, op, addr, req, lane)
+		return c.postOneWay(ctx, addr, &req.Command, lane)
 	}
 	began := time.Now()
-	a, failed := c.call(ctx, op, addr, req, true, remoting.ResFlushDiskTimeout, remoting.ResSlaveNotAvailable, remoting.ResFlushSlaveTimeout)
+	a, err := c.links.call(ctx, c.cfg.Timeout, addr, &req.Command)
+	var failed *driver.Error
+	switch {
+	case err != nil:
+		failed = unanswered(ctx, sendTo(q.String()), err, true)
+	case status(a.Code) == driver.NotStored:
+		failed = refused(sendTo(q.String()), addr, a)
+	}
 	if failed != nil {
 		if ctx.Err() == nil {
 			c.avoid.failed(q.Broker)
@@ -284,46 +363,52 @@ func (c *conn) post(ctx context.Context, code int, h remoting.SendMessage, body 
 	}
 	c.avoid.took(q.Broker, time.Since(began))
 	if err := stored(a, lane); err != nil {
-		return driver.Errorf(driver.Internal, op, "%w", err) // it is stored: sending it again would be worse
+		return driver.Errorf(driver.Internal, sendTo(q.String()), "%w", err) // it is stored: sending it again would be worse
 	}
 	return nil
 }
 
-func (c *conn) postOneWay(ctx context.Context, op, addr string, req *remoting.Command, lane []*outgoing) *driver.Error {
+func (c *conn) postOneWay(ctx context.Context, addr string, req *remoting.Command, lane []outgoing) *driver.Error {
 	limited, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, errAttempt)
 	defer cancel()
 	if err := c.links.oneWay(limited, addr, req); err != nil {
-		return unanswered(ctx, op, err, true)
+		return unanswered(ctx, sendTo(lane[0].queue.String()), err, true)
 	}
-	for _, o := range lane {
-		o.r.Status, o.r.Lane, o.r.Queue = driver.Unconfirmed, o.queue.String(), o.number
+	for i := range lane {
+		o := &lane[i]
+		o.r.Status, o.r.Lane, o.r.Queue = driver.Unconfirmed, o.name, o.number
 	}
 	return nil
 }
 
-// statuses are those of the four codes that mean stored.
-var statuses = map[int]driver.SendStatus{
-	remoting.ResSuccess: driver.Stored, remoting.ResFlushDiskTimeout: driver.StoredUnflushed,
-	remoting.ResSlaveNotAvailable: driver.StoredUnreplicated, remoting.ResFlushSlaveTimeout: driver.StoredUnreplicated,
+// status is what a code says of a message: four of them mean that it is stored.
+func status(code int) driver.SendStatus {
+	switch code {
+	case remoting.ResSuccess:
+		return driver.Stored
+	case remoting.ResFlushDiskTimeout:
+		return driver.StoredUnflushed
+	case remoting.ResSlaveNotAvailable, remoting.ResFlushSlaveTimeout:
+		return driver.StoredUnreplicated
+	default:
+		return driver.NotStored
+	}
 }
 
 var errAnswer = errors.New("the answer does not fit the request")
 
 // stored fills in what a broker said of the messages of a lane.
-func stored(a *remoting.Command, lane []*outgoing) error {
+func stored(a *remoting.Command, lane []outgoing) error {
 	res, err := remoting.DecodeSendResult(a.Fields)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errAnswer, err)
 	}
-	ids := strings.Split(res.MsgID, ",")
-	if len(ids) != len(lane) && len(lane) > 1 {
-		ids = make([]string, len(lane)) // some brokers answer one id for a batch
-		ids[0] = res.MsgID
-	}
-	for i, o := range lane {
+	ids := res.MsgID
+	for i := range lane {
+		o := &lane[i]
 		r := o.r
-		r.Status, r.OffsetID = statuses[a.Code], ids[i]
-		r.Lane, r.Queue = o.queue.String(), o.number
+		r.Status, r.Lane, r.Queue = status(a.Code), o.name, o.number
+		r.OffsetID, ids, _ = strings.Cut(ids, ",") // some brokers answer one id for a batch
 		if o.due == 0 {
 			r.Offset = res.QueueOffset + int64(i)
 		}

@@ -25,15 +25,17 @@ const returnInPlace = 5 * time.Second
 // Settle ends deliveries; see [driver.Lane]. Retry and DeadLetter store a copy
 // and end the original when the broker has it.
 func (l *lane) Settle(ctx context.Context, ss []driver.Settlement) error {
-	op := "settle on " + l.name
-	for i, s := range ss {
-		if err := l.checkSettlement(s); err != nil {
-			return driver.Errorf(driver.InvalidArgument, op, "settlement %d: %w", i, err)
+	for i := range ss {
+		if err := l.checkSettlement(&ss[i]); err != nil {
+			return driver.Errorf(driver.InvalidArgument, "settle on "+l.name, "settlement %d: %w", i, err)
 		}
 	}
 	copies, lost := l.begin(ss)
 	if lost {
 		return l.lost("settle on")
+	}
+	if len(copies) == 0 {
+		return nil
 	}
 	errs := make([]*driver.Error, len(copies))
 	var wg sync.WaitGroup
@@ -43,19 +45,19 @@ func (l *lane) Settle(ctx context.Context, ss []driver.Settlement) error {
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {
-			return asDriver(err, op)
+			return asDriver(err, "settle on "+l.name)
 		}
 	}
 	return nil
 }
 
-func (l *lane) checkSettlement(s driver.Settlement) error {
+func (l *lane) checkSettlement(s *driver.Settlement) error {
 	if s.Delivery == nil {
 		return errors.New("it has no delivery")
 	}
 	t, ok := s.Delivery.Token.(*flight)
 	switch {
-	case !ok || t.lane.f.g.name != l.f.g.name || t.lane.name != l.name:
+	case !ok || t.lane != l && (t.lane.f.g.name != l.f.g.name || t.lane.name != l.name):
 		return errors.New("the delivery did not come by this lane")
 	case s.Outcome < driver.Ack || s.Outcome > driver.Return:
 		return fmt.Errorf("outcome %d; it takes Ack, Retry, DeadLetter or Return", s.Outcome)
@@ -89,7 +91,7 @@ func (l *lane) begin(ss []driver.Settlement) (copies []driver.Settlement, lost b
 		t.settled = true
 		switch {
 		case s.Outcome == driver.Ack:
-			f.settledLocked(t.e)
+			t.e.done = true
 		case s.Outcome == driver.Return && (inPlace || s.Delay <= returnInPlace):
 			l.giveBack(t.e, s.Delay)
 		case s.Outcome == driver.Retry && inPlace:
@@ -99,6 +101,7 @@ func (l *lane) begin(ss []driver.Settlement) (copies []driver.Settlement, lost b
 			copies = append(copies, s)
 		}
 	}
+	f.settledSome()
 	return copies, false
 }
 

@@ -126,13 +126,11 @@ func (t transactor) Prepare(ctx context.Context, group string, m *driver.Message
 // send stores a half message at a broker.
 func (t transactor) send(ctx context.Context, op, group, id string, m *driver.Message) (driver.Half, *driver.Error) {
 	c := t.c
-	props, err := properties(m, id, 0)
+	props, id, err := c.properties(m, id, 0)
 	if err != nil {
 		return driver.Half{}, invalid(op, err)
 	}
-	props = message.AppendProperty(props, message.TranMsg, "true")
-	props = message.AppendProperty(props, message.ProducerGroup, group)
-	o := &outgoing{m: m, id: id, props: props, r: &driver.SendResult{}}
+	o := &outgoing{m: m, id: id, r: &driver.SendResult{}}
 	if err := c.chooseQueue(ctx, o, map[string]Queue{}); err != nil {
 		return driver.Half{}, asDriver(err, op)
 	}
@@ -144,8 +142,9 @@ func (t transactor) send(ctx context.Context, op, group, id string, m *driver.Me
 	if err != nil {
 		return driver.Half{}, driver.Errorf(driver.Internal, op, "%w", err)
 	}
-	h := header(o, flag|message.SysPrepared)
-	h.ProducerGroup, h.Properties = group, string(props)
+	h := header(o.queue, m.BornAt, flag|message.SysPrepared)
+	h.ProducerGroup = group
+	h.Properties = string(message.AppendProperty(message.AppendProperty([]byte(props), message.TranMsg, "true"), message.ProducerGroup, group))
 	req := &remoting.Command{Code: remoting.ReqSendMessageV2, Body: body}
 	h.AppendTo(req.Code, &req.Fields)
 	a, failed := c.call(ctx, op, addr, req, true)

@@ -207,12 +207,31 @@ func (s *Stored) hostFlags() int32 {
 // that was changed one that wraps [ErrBodyCRC]. The size is answered with an
 // error too where it is known and lies within b, else it is 0.
 func Decode(b []byte) (s Stored, n int, err error) {
-	s, n, crc, err := decode(b)
+	return DecodeOf("", b)
+}
+
+func checkBody(s *Stored, crc uint32) error {
+	if got := BodyCRC(s.Body); got != crc {
+		return fmt.Errorf("decode message of topic %s: %w: stored %08x, computed %08x", s.Topic, ErrBodyCRC, crc, got)
+	}
+	return nil
+}
+
+// DecodeOf is [Decode] for records that are probably of one topic, which costs
+// no copy of its name.
+func DecodeOf(topic string, b []byte) (s Stored, n int, err error) {
+	var v View
+	n, crc, err := v.decode(b)
 	if err != nil {
 		return Stored{}, n, err
 	}
-	if got := BodyCRC(s.Body); got != crc {
-		return Stored{}, n, fmt.Errorf("decode message of topic %s: %w: stored %08x, computed %08x", s.Topic, ErrBodyCRC, crc, got)
+	s = v.Stored
+	if s.Topic = topic; string(v.TopicBytes) != topic {
+		s.Topic = string(v.TopicBytes)
+	}
+	s.Properties = string(v.PropertyBytes)
+	if err := checkBody(&s, crc); err != nil {
+		return Stored{}, n, err
 	}
 	return s, n, nil
 }
@@ -220,11 +239,12 @@ func Decode(b []byte) (s Stored, n int, err error) {
 // DecodeTrusted is [Decode] without the checksum of the body, for bytes that
 // an outer checksum has proved already.
 func DecodeTrusted(b []byte) (s Stored, n int, err error) {
-	s, n, _, err = decode(b)
+	v, n, err := DecodeView(b)
 	if err != nil {
 		return Stored{}, n, err
 	}
-	return s, n, nil
+	v.Topic, v.Properties = string(v.TopicBytes), string(v.PropertyBytes)
+	return v.Stored, n, nil
 }
 
 // View is a record whose variable parts lie in the bytes it was decoded from.
@@ -239,13 +259,6 @@ type View struct {
 func DecodeView(b []byte) (v View, n int, err error) {
 	n, _, err = v.decode(b)
 	return v, n, err
-}
-
-func decode(b []byte) (s Stored, n int, crc uint32, err error) {
-	var v View
-	n, crc, err = v.decode(b)
-	v.Topic, v.Properties = string(v.TopicBytes), string(v.PropertyBytes)
-	return v.Stored, n, crc, err
 }
 
 func (v *View) decode(b []byte) (n int, crc uint32, err error) {

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// UniqueIDSize is the length of the longest id of [UniqueIDs].
+const UniqueIDSize = offsetIDv6
+
 // UniqueIDs makes the ids that producers give their messages, in RocketMQ's
 // form: address, process id, a constant, milliseconds since the first of the
 // month, a counter; 32 upper case hex digits, 56 if the host has only IPv6.

@@ -13,8 +13,12 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
-// ErrClosed is what calls end with after Close.
-var ErrClosed = errors.New("connection closed")
+var (
+	// ErrClosed is what calls end with after Close.
+	ErrClosed = errors.New("connection closed")
+	// ErrNoAnswer is what calls end with whose limit is over.
+	ErrNoAnswer = errors.New("no answer in time")
+)
 
 // Options of a connection. The zero value is usable.
 type Options struct {
@@ -49,8 +53,8 @@ type Error struct {
 	Addr string
 	// MaybeDone is false only if the server cannot have seen the request.
 	MaybeDone bool
-	// Err is the cause: that of the context, [ErrClosed], or what the
-	// connection answered.
+	// Err is the cause: that of the context, [ErrNoAnswer], [ErrClosed], or
+	// what the connection answered.
 	Err error
 }
 
@@ -70,6 +74,9 @@ const (
 	maxQueued = 8 << 20
 	// keepBuffer is the largest buffer that is used again.
 	keepBuffer = 1 << 20
+	// maxFree is how many calls are kept for others: as many as a busy client
+	// has in flight.
+	maxFree = 256
 	// maxRequests is how many requests of the server may wait for the handler:
 	// a rebalance of a client with many groups brings one for each.
 	maxRequests = 256
@@ -90,6 +97,7 @@ type Conn struct {
 	err     error // why it was lost; set before done is closed
 	opaque  int32
 	pending map[int32]*call
+	free    []*call       // for the calls to come
 	next    *batch        // what is not being written yet
 	spare   []byte        // memory for the batch after it
 	started int64         // number of the last batch of which a byte may be out
@@ -104,9 +112,12 @@ type batch struct {
 	err    error         // set before done is closed
 }
 
+// call is a request that is waited for. Who takes it out of pending puts the one
+// answer in, nil if the connection was lost.
 type call struct {
 	batch  int64
 	answer chan *remoting.Command // has room for the one answer
+	timer  *time.Timer            // stands still unless the call has a limit
 }
 
 // Dial connects to a server; ctx bounds that and nothing later.
@@ -194,6 +205,10 @@ func (c *Conn) fail(err error) {
 	first := c.err == nil
 	if first {
 		c.err = err
+		for opaque, k := range c.pending {
+			delete(c.pending, opaque)
+			k.answer <- nil
+		}
 	}
 	c.mu.Unlock()
 	if first {
@@ -205,39 +220,81 @@ func (c *Conn) fail(err error) {
 // Call sends req and waits for its answer, whatever its code; the answer owns
 // its memory. Req is as the caller made it: opaque, signature, and language and
 // version if it has no version, are those of the connection. Its body is copied
-// before Call returns. The error is an [*Error].
+// before Call returns, and nothing of it is kept. The error is an [*Error].
 func (c *Conn) Call(ctx context.Context, req *remoting.Command) (*remoting.Command, error) {
-	k := &call{answer: make(chan *remoting.Command, 1)}
-	out := c.prepare(req)
+	return c.CallWithin(ctx, 0, req)
+}
+
+// CallWithin is [Conn.Call] that ends with [ErrNoAnswer] after so long. It costs
+// less than a context with a deadline. A limit of 0 is none.
+func (c *Conn) CallWithin(ctx context.Context, limit time.Duration, req *remoting.Command) (*remoting.Command, error) {
+	out := c.prepare(*req)
 	out.Flag = 0
-	if _, err := c.enqueue(ctx, out, k, false); err != nil {
+	k := c.newCall(limit)
+	defer c.release(k)
+	if _, err := c.enqueue(ctx, &out, k, false); err != nil {
 		return nil, err
 	}
+	var cause error
 	select {
 	case answer := <-k.answer:
-		return answer, nil
+		return c.answered(req.Code, k, answer)
+	case <-k.timer.C:
+		cause = ErrNoAnswer
 	case <-ctx.Done():
-		c.forget(out.Opaque, k)
-		return nil, c.failure(req.Code, true, context.Cause(ctx))
-	case <-c.done:
+		cause = context.Cause(ctx)
 	}
-	select { // an answer that came before the end counts
-	case answer := <-k.answer:
+	if !c.forget(out.Opaque, k) { // an answer that came before the end counts
+		return c.answered(req.Code, k, <-k.answer)
+	}
+	return nil, c.failure(req.Code, true, cause)
+}
+
+// answered is the end of a call that got an answer, nil for a lost connection.
+func (c *Conn) answered(code int, k *call, answer *remoting.Command) (*remoting.Command, error) {
+	if answer != nil {
 		return answer, nil
-	default:
 	}
 	c.mu.Lock()
-	err, maybe := c.err, k.batch <= c.started
+	defer c.mu.Unlock()
+	return nil, c.failure(code, k.batch <= c.started, c.err)
+}
+
+// newCall answers a call that was used before, if there is one.
+func (c *Conn) newCall(limit time.Duration) *call {
+	c.mu.Lock()
+	var k *call
+	if n := len(c.free); n > 0 {
+		k = c.free[n-1]
+		c.free = c.free[:n-1]
+	}
 	c.mu.Unlock()
-	return nil, c.failure(req.Code, maybe, err)
+	if k == nil {
+		k = &call{answer: make(chan *remoting.Command, 1), timer: time.NewTimer(time.Hour)}
+		k.timer.Stop()
+	}
+	if limit > 0 {
+		k.timer.Reset(limit)
+	}
+	return k
+}
+
+// release keeps a call, which is not pending and has no answer, for another one.
+func (c *Conn) release(k *call) {
+	k.timer.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.free) < maxFree {
+		c.free = append(c.free, k)
+	}
 }
 
 // OneWay sends req, which is not answered, and waits until it is handed to the
 // operating system. The error is an [*Error].
 func (c *Conn) OneWay(ctx context.Context, req *remoting.Command) error {
-	out := c.prepare(req)
+	out := c.prepare(*req)
 	out.Flag = remoting.FlagOneWay
-	b, err := c.enqueue(ctx, out, nil, true)
+	b, err := c.enqueue(ctx, &out, nil, true)
 	if err != nil {
 		return err
 	}
@@ -260,23 +317,26 @@ func (c *Conn) failure(code int, maybe bool, err error) *Error {
 	return &Error{Op: remoting.RequestName(code), Addr: c.conn.RemoteAddr().String(), MaybeDone: maybe, Err: err}
 }
 
-// prepare answers req as it goes out, but for its opaque. Signatures do not
-// cover the opaque.
-func (c *Conn) prepare(req *remoting.Command) *remoting.Command {
-	out := *req
+// prepare answers a request as it goes out, but for its opaque. Signatures do
+// not cover the opaque.
+func (c *Conn) prepare(out remoting.Command) remoting.Command {
 	if out.Version == 0 {
 		out.Language, out.Version = remoting.LanguageGo, remoting.Version
 	}
 	if c.o.AccessKey == "" {
-		return &out
+		return out
 	}
-	out.Fields = append(make(remoting.Fields, 0, len(req.Fields)+4), req.Fields...)
+	return c.sign(out)
+}
+
+func (c *Conn) sign(out remoting.Command) remoting.Command {
+	out.Fields = append(make(remoting.Fields, 0, len(out.Fields)+4), out.Fields...)
 	if c.o.SHA256 {
 		remoting.SignCommandSHA256(c.o.AccessKey, c.o.SecretKey, &out, time.Now())
 	} else {
 		remoting.SignCommand(c.o.AccessKey, c.o.SecretKey, &out)
 	}
-	return &out
+	return out
 }
 
 // enqueue puts a request behind what waits to be written and, unless k is nil,
@@ -284,6 +344,10 @@ func (c *Conn) prepare(req *remoting.Command) *remoting.Command {
 func (c *Conn) enqueue(ctx context.Context, out *remoting.Command, k *call, wait bool) (*batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, c.failure(out.Code, false, context.Cause(ctx))
+	}
+	var over <-chan time.Time
+	if k != nil {
+		over = k.timer.C
 	}
 	for {
 		b, full, err := c.tryEnqueue(out, k, wait)
@@ -296,6 +360,8 @@ func (c *Conn) enqueue(ctx context.Context, out *remoting.Command, k *call, wait
 		select {
 		case <-full:
 		case <-c.done:
+		case <-over:
+			return nil, c.failure(out.Code, false, ErrNoAnswer)
 		case <-ctx.Done():
 			return nil, c.failure(out.Code, false, context.Cause(ctx))
 		}
@@ -348,11 +414,14 @@ func (c *Conn) nextOpaque() int32 {
 	}
 }
 
-// forget gives up the call k; an answer that comes later is dropped.
-func (c *Conn) forget(opaque int32, k *call) {
+// forget gives up the call k; an answer that comes later is dropped. It reports
+// false if the answer is there already.
+func (c *Conn) forget(opaque int32, k *call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pending[opaque] == k {
-		delete(c.pending, opaque)
+	if c.pending[opaque] != k {
+		return false
 	}
+	delete(c.pending, opaque)
+	return true
 }

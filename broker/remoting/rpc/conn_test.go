@@ -594,3 +594,53 @@ func BenchmarkCall(b *testing.B) {
 		})
 	}
 }
+
+// A peer that reads late gets everything once, in one piece each, though the
+// system took only parts at first.
+func TestCall_PeerReadsLate(t *testing.T) {
+	t.Parallel()
+	const callers, size = 16, 1 << 20
+	reads := make(chan struct{})
+	addr := serve(t, func(conn net.Conn) {
+		<-reads
+		newPeer(t, conn).echo()
+	})
+	c := dial(t, addr, rpc.Options{})
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			body := strings.Repeat(string(rune('a'+i)), size)
+			for range 2 {
+				if got, err := c.Call(t.Context(), request(remoting.ReqSendMessage, body)); err != nil || string(got.Body) != body {
+					t.Errorf("caller %d: %v", i, err)
+				}
+			}
+		})
+	}
+	time.AfterFunc(50*time.Millisecond, func() { close(reads) })
+	wg.Wait()
+}
+
+// A call with a limit ends when it is over, and the connection goes on.
+func TestCallWithin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, rpc.Options{})
+		go func() {
+			first := p.next()
+			p.answer(p.next(), "second")
+			p.answer(first, "first, too late")
+			p.answer(p.next(), "third")
+		}()
+		began := time.Now()
+		_, err := c.CallWithin(t.Context(), time.Second, request(105, ""))
+		if e := failure(t, err); !errors.Is(e, rpc.ErrNoAnswer) || !e.MaybeDone || time.Since(began) != time.Second {
+			t.Errorf("got %v after %v", err, time.Since(began))
+		}
+		for _, want := range []string{"second", "third"} {
+			if a, err := c.CallWithin(t.Context(), time.Second, request(105, "")); err != nil || string(a.Body) != want {
+				t.Errorf("got %+v, %v; want %s", a, err, want)
+			}
+		}
+	})
+}

@@ -58,6 +58,12 @@ func (c *Conn) settle(b *batch, err error) {
 	}
 }
 
+// received is a command with room for the fields of the usual answers.
+type received struct {
+	remoting.Command
+	fields [8]remoting.Field
+}
+
 // read takes answers to their calls and requests to the handler.
 func (c *Conn) read() {
 	r := remoting.NewReader(c.conn, c.o.Limits)
@@ -67,7 +73,9 @@ func (c *Conn) read() {
 			c.fail(fmt.Errorf("read: %w", err))
 			return
 		}
-		cmd := new(remoting.Command)
+		in := new(received)
+		cmd := &in.Command
+		cmd.Fields = in.fields[:0]
 		if err := remoting.Decode(frame, cmd, c.o.Limits); err != nil {
 			c.fail(fmt.Errorf("read: %w", err))
 			return

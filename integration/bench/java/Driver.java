@@ -6,27 +6,36 @@ import java.lang.management.ManagementFactory;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 
 /**
- * Sends with Apache's Java client in a closed loop. Each line of the input is a command with one
- * line as its answer:
+ * Sends with Apache's Java client in a closed loop, and drains topics with its push consumer. Each
+ * line of the input is a command with one line as its answer:
  *
  * <pre>
  *   send NAMESERVER TOPIC BYTES CALLERS MILLIS
+ *   drain NAMESERVER TOPIC MESSAGES MILLIS
  *   done MESSAGES NANOS P50_NANOS P99_NANOS CPU_NANOS
  *   failed WHY
  * </pre>
  *
  * A caller begins the next send when the one before has returned. There is one producer for each
- * name server; it lives until the input ends.
+ * name server; it lives until the input ends. A consumer is a new group that takes so many messages
+ * within the time; from the first handler to the last is what counts, and it has no latencies.
  */
 public final class Driver {
   /** How many latencies one caller keeps; what is beyond counts as a message only. */
@@ -42,7 +51,8 @@ public final class Driver {
     for (String line; (line = commands.readLine()) != null; ) {
       String answer;
       try {
-        answer = driver.send(line.split(" "));
+        String[] words = line.split(" ");
+        answer = words[0].equals("drain") ? drain(words) : driver.send(words);
       } catch (Exception e) {
         answer = "failed " + String.valueOf(e).replace('\n', ' ');
       }
@@ -90,6 +100,43 @@ public final class Driver {
       throw e.getCause() instanceof Exception ? (Exception) e.getCause() : e;
     } finally {
       pool.shutdown();
+    }
+  }
+
+  private static String drain(String[] words) throws Exception {
+    long messages = Long.parseLong(words[3]);
+    AtomicLong seen = new AtomicLong();
+    AtomicLong first = new AtomicLong();
+    AtomicLong last = new AtomicLong();
+    CountDownLatch done = new CountDownLatch(1);
+    DefaultMQPushConsumer consumer = new DefaultMQPushConsumer("java-" + words[2]);
+    consumer.setNamesrvAddr(words[1]);
+    consumer.setInstanceName("drain-" + words[2]);
+    consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+    consumer.subscribe(words[2], "*");
+    consumer.registerMessageListener(
+        (MessageListenerConcurrently)
+            (some, context) -> {
+              if (first.get() == 0) {
+                first.compareAndSet(0, System.nanoTime());
+              }
+              if (seen.addAndGet(some.size()) == messages) {
+                last.set(System.nanoTime());
+                done.countDown();
+              }
+              return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+            });
+    OperatingSystemMXBean machine = (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
+    long cpu = machine.getProcessCpuTime();
+    consumer.start();
+    try {
+      if (!done.await(Long.parseLong(words[4]), TimeUnit.MILLISECONDS)) {
+        throw new IllegalStateException("only " + seen + " of " + messages + " messages came");
+      }
+      cpu = machine.getProcessCpuTime() - cpu;
+      return String.format("done %d %d 0 0 %d", messages, last.get() - first.get(), cpu);
+    } finally {
+      consumer.shutdown();
     }
   }
 

@@ -22,8 +22,12 @@ var driverClass []byte
 // driverHeap is the memory of the client: more than it needs.
 var driverHeap = []string{"-Xms1g", "-Xmx1g"}
 
-// stopLimit is how long the client may take to leave.
-const stopLimit = 10 * time.Second
+const (
+	// stopLimit is how long the client may take to leave.
+	stopLimit = 10 * time.Second
+	// drainLimit is how long a backlog may take.
+	drainLimit = 2 * time.Minute
+)
 
 // Driver is Apache's Java client in a process of its own.
 type Driver struct {
@@ -56,7 +60,7 @@ func StartDriver(ctx context.Context, dir, packages string) (*Driver, error) {
 	return &Driver{server, commands, bufio.NewReader(answers)}, nil
 }
 
-// Sent is what a loop of the client has measured.
+// Sent is what a loop of the client, or a consumer of it, has measured.
 type Sent struct {
 	Messages          int64
 	Elapsed, P50, P99 time.Duration
@@ -75,9 +79,19 @@ func (s Sent) Figures(server time.Duration) measure.Figures {
 
 // Send lets callers send to a topic for a time, each waiting for its answer.
 func (d *Driver) Send(nameServer, topic string, callers int, span time.Duration) (Sent, error) {
-	_, err := fmt.Fprintf(d.commands, "send %s %s %d %d %d\n", nameServer, topic, measure.BodySize, callers, span.Milliseconds())
-	if err != nil {
-		return Sent{}, fmt.Errorf("tell the Java client to send: %w", err)
+	return d.do(fmt.Sprintf("send %s %s %d %d %d", nameServer, topic, measure.BodySize, callers, span.Milliseconds()))
+}
+
+// Drain lets a push consumer of a new group take so many waiting messages, from
+// the first handler to the last. Its answer has no latencies.
+func (d *Driver) Drain(nameServer, topic string, messages int) (Sent, error) {
+	return d.do(fmt.Sprintf("drain %s %s %d %d", nameServer, topic, messages, drainLimit.Milliseconds()))
+}
+
+// do gives a command and reads its answer.
+func (d *Driver) do(command string) (Sent, error) {
+	if _, err := fmt.Fprintln(d.commands, command); err != nil {
+		return Sent{}, fmt.Errorf("tell the Java client to %s: %w", command, err)
 	}
 	line, err := d.answers.ReadString('\n')
 	if err != nil {
@@ -97,7 +111,7 @@ func parseSent(line string) (Sent, error) {
 		return Sent{}, fmt.Errorf("the Java client answers %q: %w", line, err)
 	}
 	if s.Messages <= 0 || s.Elapsed <= 0 {
-		return Sent{}, fmt.Errorf("the Java client has sent nothing: %q", line)
+		return Sent{}, fmt.Errorf("the Java client has done nothing: %q", line)
 	}
 	return s, nil
 }

@@ -39,15 +39,23 @@ func TestPublishers(t *testing.T) {
 	}
 }
 
-func TestPipeline(t *testing.T) {
-	f := measure.NewFlow(2, 100, 0, 0, 50*time.Millisecond)
-	p, err := limit.NewPipeline(t.TempDir(), f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := f.Run(p)
-	if err := errors.Join(err, p.Close()); err != nil || r.Messages == 0 || r.Latency.Count() == 0 {
-		t.Errorf("%d messages, %d latencies, %v", r.Messages, r.Latency.Count(), err)
+func TestPipelines(t *testing.T) {
+	for name, open := range map[string]func(dir string, f *measure.Flow) (measure.Pipeline, error){
+		"in process":    func(dir string, f *measure.Flow) (measure.Pipeline, error) { return limit.NewPipeline(dir, f) },
+		"relay":         func(dir string, f *measure.Flow) (measure.Pipeline, error) { return limit.NewRelay(dir, 2, f, false) },
+		"relay waiting": func(dir string, f *measure.Flow) (measure.Pipeline, error) { return limit.NewRelay(dir, 2, f, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := measure.NewFlow(2, 100, 0, 0, 50*time.Millisecond)
+			p, err := open(t.TempDir(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := f.Run(p)
+			if err := errors.Join(err, p.Close()); err != nil || r.Messages == 0 || r.Latency.Count() == 0 {
+				t.Errorf("%d messages, %d latencies, %v", r.Messages, r.Latency.Count(), err)
+			}
+		})
 	}
 }
 

@@ -14,9 +14,9 @@ const ringSize = 128 << 20
 // whose pages were touched before, put the message where the consumer looks,
 // wake it; it takes everything there is.
 type Pipeline struct {
-	flow  *measure.Flow
-	body  []byte
-	ended chan struct{}
+	deliver func(bodies [][]byte)
+	body    []byte
+	ended   chan struct{}
 
 	logMu sync.Mutex
 	log   *segment
@@ -30,11 +30,21 @@ type Pipeline struct {
 
 // NewPipeline is a [measure.Pipeline] in dir that reports to f.
 func NewPipeline(dir string, f *measure.Flow) (*Pipeline, error) {
+	return newPipeline(dir, func(bodies [][]byte) {
+		for _, body := range bodies {
+			f.Handled(body)
+		}
+		f.Settled(len(bodies))
+	})
+}
+
+// newPipeline makes one whose consumer hands over all that there is.
+func newPipeline(dir string, deliver func(bodies [][]byte)) (*Pipeline, error) {
 	s, err := mapSegment(filepath.Join(dir, "log"), ringSize)
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{flow: f, body: measure.Body(), ended: make(chan struct{}), log: s}
+	p := &Pipeline{deliver: deliver, body: measure.Body(), ended: make(chan struct{}), log: s}
 	p.arrived.L = &p.mu
 	go p.consume()
 	return p, nil
@@ -44,6 +54,12 @@ func NewPipeline(dir string, f *measure.Flow) (*Pipeline, error) {
 func (p *Pipeline) Publish(_ int, stamp int64) error {
 	body := slices.Clone(p.body)
 	measure.PutStamp(body, stamp)
+	p.store(body)
+	return nil
+}
+
+// store appends one record and hands its body over.
+func (p *Pipeline) store(body []byte) {
 	p.logMu.Lock()
 	if p.at+RecordSize > ringSize {
 		p.at = 0
@@ -54,7 +70,6 @@ func (p *Pipeline) Publish(_ int, stamp int64) error {
 	p.waiting = append(p.waiting, body)
 	p.mu.Unlock()
 	p.arrived.Signal()
-	return nil
 }
 
 func (p *Pipeline) consume() {
@@ -70,10 +85,7 @@ func (p *Pipeline) consume() {
 		if len(taken) == 0 {
 			return
 		}
-		for _, body := range taken {
-			p.flow.Handled(body)
-		}
-		p.flow.Settled(len(taken))
+		p.deliver(taken)
 	}
 }
 

@@ -54,10 +54,13 @@ func NewFlow(publishers, window int, rate float64, warm, span time.Duration) *Fl
 // PutStamp writes a stamp to the head of a body.
 func PutStamp(body []byte, stamp int64) { binary.LittleEndian.PutUint64(body, uint64(stamp)) }
 
+// Stamp is the stamp of a body.
+func Stamp(body []byte) int64 { return int64(binary.LittleEndian.Uint64(body)) }
+
 // Handled is called when a handler gets a body.
 func (f *Flow) Handled(body []byte) {
 	if f.on.Load() {
-		f.latency.Add(time.Since(f.epoch) - time.Duration(binary.LittleEndian.Uint64(body)))
+		f.latency.Add(time.Since(f.epoch) - time.Duration(Stamp(body)))
 	}
 }
 

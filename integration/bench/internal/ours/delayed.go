@@ -119,8 +119,8 @@ func (s *Store) await(name string, messages int, due func(i int) time.Time, late
 	}); err == nil {
 		select {
 		case last = <-end:
-		case <-c.broken:
+		case <-c.Broken():
 		}
 	}
-	return last, errors.Join(err, c.close())
+	return last, errors.Join(err, c.Close())
 }

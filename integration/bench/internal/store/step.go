@@ -33,7 +33,7 @@ func Steps() []row.Step {
 			publish("window/ours", w, func(dir string) (measure.Publisher, error) {
 				return ours.NewPublisher(dir, ours.Written, w, ours.Window)
 			}),
-			publish("window/jetstream", w, func(dir string) (measure.Publisher, error) { return jetstream.NewWindow(dir, w) }),
+			publish("window/jetstream", w, func(dir string) (measure.Publisher, error) { return jetstream.NewWindow(dir, jetstream.Config{}, w) }),
 		)
 	}
 	all = append(all, syncSteps()...)
@@ -125,7 +125,7 @@ func flowSteps() []row.Step {
 				return ours.NewPipeline(dir, publishers, f)
 			}),
 			flow(c.name+"jetstream", c.rate, func(dir string, f *measure.Flow) (measure.Pipeline, error) {
-				return jetstream.NewPipeline(dir, f, c.rate > 0)
+				return jetstream.NewPipeline(dir, jetstream.Config{}, f, c.rate > 0)
 			}),
 			flow(c.name+"limit", c.rate, func(dir string, f *measure.Flow) (measure.Pipeline, error) { return limit.NewPipeline(dir, f) }),
 		)

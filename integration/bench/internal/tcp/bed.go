@@ -34,6 +34,8 @@ const refusedPause = 10 * time.Millisecond
 
 // Bed has the servers of a run and the clients that outlive a step.
 type Bed struct {
+	// Program is the name of the benchmark, for what it tells.
+	Program string
 	// Warm is how long each of Apache's servers is under load before the
 	// first round. Its virtual machine needs more than a minute.
 	Warm time.Duration
@@ -72,7 +74,7 @@ func (d *Bed) Open(b *row.Bench, rows []row.Row) error {
 			}
 		}
 	}
-	if uses(needed, javaSend, async) && !d.missing(peer) {
+	if (uses(needed, javaSend, async) || uses(needed, backlog, async) && uses(needed, peer, async)) && !d.missing(peer) {
 		driver, err := java.StartDriver(context.Background(), b.Scratch.Path("java"), d.packages)
 		if err != nil {
 			return err
@@ -184,13 +186,13 @@ func (d *Bed) warm() error {
 		if strings.HasPrefix(name, ours) {
 			span = min(span, oursWarm)
 		}
-		fmt.Fprintf(os.Stderr, "bench-tcp: warming up %s for %v\n", name, span)
+		fmt.Fprintf(os.Stderr, "%s: warming up %s for %v\n", d.Program, name, span)
 		err := t.resume()
 		if err == nil {
 			err = d.load(t, name, span)
 		}
 		if err != nil { // what it cannot do shows in the rounds
-			fmt.Fprintf(os.Stderr, "bench-tcp: warming up %s: %v\n", name, err)
+			fmt.Fprintf(os.Stderr, "%s: warming up %s: %v\n", d.Program, name, err)
 		}
 		if err := t.pause(); err != nil {
 			return err

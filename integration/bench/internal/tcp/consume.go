@@ -31,9 +31,21 @@ func (d *Bed) consumers() []row.Step {
 	return all
 }
 
+// way is one way to take all messages out of a topic.
+type way struct {
+	name string
+	take func(t *target, topic string, messages int) (measure.Figures, error)
+}
+
 // drain fills a new topic and takes everything out of it, by raw pulls and
 // then by Apache's Go client as a new group.
 func (d *Bed) drain(t *target, topic string, messages int) (measure.Figures, error) {
+	return d.drainBy(t, topic, messages, way{"raw_", pulled}, way{"go_", pushed})
+}
+
+// drainBy fills a new topic and takes everything out of it in each way in turn,
+// each of which is a new group.
+func (d *Bed) drainBy(t *target, topic string, messages int, ways ...way) (measure.Figures, error) {
 	if err := t.makeTopic(topic); err != nil {
 		return nil, err
 	}
@@ -43,39 +55,52 @@ func (d *Bed) drain(t *target, topic string, messages int) (measure.Figures, err
 	if err := raw.AwaitStored(t.broker, topic, int64(messages)); err != nil {
 		return nil, err
 	}
-	d.bench.Scratch.Calm()
-	begin := measure.Read(t.pids()...)
-	n, err := raw.Drain(t.broker, topic)
-	pulled := measure.Result{Messages: int64(n), Latency: &measure.Histogram{}, Spent: begin.Spent()}
-	if err == nil && n != messages {
-		err = fmt.Errorf("%d messages were pulled, %d are there", n, messages)
-	}
-	if err != nil {
-		return nil, err
-	}
-	pushed, err := apache.Drain(t.nameServer, topic, messages, t.pids())
-	if err != nil {
-		return nil, err
-	}
 	f := measure.Figures{}
-	for name, r := range map[string]measure.Result{"raw_": pulled, "go_": pushed} {
-		all := r.Figures()
+	for _, w := range ways {
+		d.bench.Scratch.Calm()
+		all, err := w.take(t, topic, messages)
+		if err != nil {
+			return nil, fmt.Errorf("drain %s: %w", w.name, err)
+		}
 		for _, figure := range []string{"rate", "cpu_us", "server_us", "others"} {
-			f[name+figure] = all[figure]
+			f[w.name+figure] = all[figure]
 		}
 	}
 	return f, nil
 }
 
-// pass sends with Apache's Go client and takes with its push consumer, twice
-// as long as a loop: at first messages only pile up.
+func pulled(t *target, topic string, messages int) (measure.Figures, error) {
+	begin := measure.Read(t.pids()...)
+	n, err := raw.Drain(t.broker, topic)
+	r := measure.Result{Messages: int64(n), Latency: &measure.Histogram{}, Spent: begin.Spent()}
+	if err == nil && n != messages {
+		err = fmt.Errorf("%d messages were pulled, %d are there", n, messages)
+	}
+	return r.Figures(), err
+}
+
+func pushed(t *target, topic string, messages int) (measure.Figures, error) {
+	r, err := apache.Drain(t.nameServer, topic, messages, t.pids())
+	if err != nil {
+		return nil, err
+	}
+	return r.Figures(), nil
+}
+
+// pass sends with Apache's Go client and takes with its push consumer.
 func pass(b *row.Bench, t *target, topic string) (measure.Figures, error) {
+	return passBy(b, t, topic, 0, func(f *measure.Flow) (measure.Pipeline, error) { return apache.NewPipeline(t.nameServer, topic, f) })
+}
+
+// passBy lets messages pass through a new topic, at most or at a rate, twice as
+// long as a loop: at first messages only pile up.
+func passBy(b *row.Bench, t *target, topic string, rate float64, open func(*measure.Flow) (measure.Pipeline, error)) (measure.Figures, error) {
 	if err := t.makeTopic(topic); err != nil {
 		return nil, err
 	}
-	f := measure.NewFlow(publishers, window, 0, b.For/2, 2*b.For)
+	f := measure.NewFlow(publishers, window, rate, b.For/2, 2*b.For)
 	f.Servers = t.pids()
-	p, err := apache.NewPipeline(t.nameServer, topic, f)
+	p, err := open(f)
 	if err != nil {
 		return nil, err
 	}

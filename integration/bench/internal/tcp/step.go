@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluicemq/sluice/integration/bench/internal/client/apache"
 	"github.com/sluicemq/sluice/integration/bench/internal/client/raw"
+	"github.com/sluicemq/sluice/integration/bench/internal/client/sluice"
 	"github.com/sluicemq/sluice/integration/bench/internal/limit"
 	"github.com/sluicemq/sluice/integration/bench/internal/measure"
 	"github.com/sluicemq/sluice/integration/bench/internal/peer/jetstream"
@@ -62,6 +63,10 @@ func open(what string, t *target, workers int, instance string) (measure.Publish
 		return apache.NewSender(t.nameServer, instance, t.class.topic())
 	case goTx:
 		return apache.NewTransactions(t.nameServer, instance, t.class.transactions())
+	case ownClient:
+		return sluice.NewSender(t.nameServer, instance, t.class.topic(), workers, 1)
+	case ownBatch:
+		return sluice.NewSender(t.nameServer, instance, t.class.topic(), workers, batch)
 	case rawWait:
 		return raw.NewWait(t.broker, t.class.topic(), workers)
 	case rawShared:
@@ -158,23 +163,25 @@ func (d *Bed) javaSend(b *row.Bench, t *target, workers int) (measure.Figures, e
 
 // beside are the limit and the peer of row 8, both in this process.
 func beside() []row.Step {
-	loop := func(name string, open func(dir string) (measure.Publisher, error)) row.Step {
-		return row.Do(name, func(b *row.Bench, dir string) (measure.Figures, error) {
-			p, err := open(dir)
-			if err != nil {
-				return nil, err
-			}
-			r, err := b.Loop(many).Run(p.Publish)
-			if err = errors.Join(err, p.Close()); err != nil {
-				return nil, err
-			}
-			return r.Figures(), nil
-		})
-	}
 	return []row.Step{
 		loop("loopback", func(string) (measure.Publisher, error) { return limit.NewLoopback(many) }),
 		loop("jetstream", func(dir string) (measure.Publisher, error) {
 			return jetstream.NewWait(dir, jetstream.Config{Loopback: true, Clients: many})
 		}),
 	}
+}
+
+// loop is a step of many callers that needs no server of the bed.
+func loop(name string, open func(dir string) (measure.Publisher, error)) row.Step {
+	return row.Do(name, func(b *row.Bench, dir string) (measure.Figures, error) {
+		p, err := open(dir)
+		if err != nil {
+			return nil, err
+		}
+		r, err := b.Loop(many).Run(p.Publish)
+		if err = errors.Join(err, p.Close()); err != nil {
+			return nil, err
+		}
+		return r.Figures(), nil
+	})
 }

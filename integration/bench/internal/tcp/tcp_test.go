@@ -10,8 +10,10 @@ import (
 // TestSuite checks that goals name steps, and that steps serve goals.
 func TestSuite(t *testing.T) {
 	t.Parallel()
-	for _, wrong := range Suite(&Bed{}).Check() {
-		t.Error(wrong)
+	for _, suite := range []row.Suite{Suite(&Bed{}), ClientSuite(&Bed{})} {
+		for _, wrong := range suite.Check() {
+			t.Error(wrong)
+		}
 	}
 }
 

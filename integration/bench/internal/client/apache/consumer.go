@@ -2,11 +2,9 @@ package apache
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/apache/rocketmq-client-go/v2/consumer"
@@ -54,30 +52,12 @@ func subscribe(nameServer, topic string, handle func(body []byte)) (interface{ S
 // Drain lets a push consumer take so many waiting messages, from the first
 // handler to the last. servers are the processes that give them.
 func Drain(nameServer, topic string, messages int, servers []int) (measure.Result, error) {
-	var seen, first, last atomic.Int64
-	done := make(chan struct{})
-	begin := measure.Read(servers...)
-	epoch := time.Now()
-	c, err := subscribe(nameServer, topic, func([]byte) {
-		n := seen.Add(1)
-		if n == 1 {
-			first.Store(int64(time.Since(epoch)))
-		}
-		if n == int64(messages) {
-			last.Store(int64(time.Since(epoch)))
-			close(done)
-		}
-	})
+	backlog := measure.NewBacklog(messages, servers...)
+	c, err := subscribe(nameServer, topic, func([]byte) { backlog.Handled() })
 	if err != nil {
 		return measure.Result{}, err
 	}
-	select {
-	case <-done:
-	case <-time.After(drainLimit):
-		err = fmt.Errorf("only %d of %d messages came in %v", seen.Load(), messages, drainLimit)
-	}
-	r := measure.Result{Messages: int64(messages), Latency: &measure.Histogram{}, Spent: begin.Spent()}
-	r.Spent.Elapsed = time.Duration(last.Load() - first.Load())
+	r, err := backlog.Await(drainLimit)
 	return r, errors.Join(err, c.Shutdown())
 }
 
@@ -95,7 +75,7 @@ func NewPipeline(nameServer, topic string, f *measure.Flow) (*Pipeline, error) {
 	}
 	there := make(chan struct{}, 1)
 	c, err := subscribe(nameServer, topic, func(body []byte) {
-		if int64(binary.LittleEndian.Uint64(body)) == mark {
+		if measure.Stamp(body) == mark {
 			select {
 			case there <- struct{}{}:
 			default:

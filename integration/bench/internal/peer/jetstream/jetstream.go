@@ -132,9 +132,10 @@ type Window struct {
 	windows [][]client.PubAckFuture
 }
 
-// NewWindow is a [measure.Publisher] in dir.
-func NewWindow(dir string, workers int) (*Window, error) {
-	j, err := Start(dir, Config{Clients: workers})
+// NewWindow is a [measure.Publisher] in dir for so many workers.
+func NewWindow(dir string, c Config, workers int) (*Window, error) {
+	c.Clients = workers
+	j, err := Start(dir, c)
 	if err != nil {
 		return nil, err
 	}
@@ -244,8 +245,9 @@ type Pipeline struct {
 
 // NewPipeline is a [measure.Pipeline] in dir that reports to f. With
 // wait publishers wait for each answer.
-func NewPipeline(dir string, f *measure.Flow, wait bool) (*Pipeline, error) {
-	j, err := Start(dir, Config{Clients: 2})
+func NewPipeline(dir string, c Config, f *measure.Flow, wait bool) (*Pipeline, error) {
+	c.Clients = 2
+	j, err := Start(dir, c)
 	if err != nil {
 		return nil, err
 	}
