@@ -63,6 +63,9 @@ func newHandover(e *env, manual bool) *handover {
 	h := &handover{e: e, topic: e.topic(2), entered: make(chan driver.Lane, 4), release: make(chan struct{})}
 	h.spec = driver.SubscribeSpec{Group: e.its("group"), Topic: h.topic}
 	h.a = e.join("a", h.spec, memberOptions{manual: manual, revoked: func(ctx context.Context, l driver.Lane) {
+		if l.Info().Retry { // where retries have several queues they are shared, too
+			return
+		}
 		select {
 		case h.entered <- l:
 		default:

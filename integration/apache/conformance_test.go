@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,9 +44,14 @@ var client = rocketmq.Config{
 	Timeout: 10 * time.Second, RevokeTimeout: limits.RevokeTimeout, CommitEvery: 200 * time.Millisecond, PullWait: time.Second, Durable: true,
 }
 
+// suites lets one suite run at a time: each is a crowd of its own.
+var suites sync.Mutex
+
 // conform runs the suite of the seam on a cluster, all of it at the same time.
 // With crashes its first master is killed where a test asks for it.
 func conform(t *testing.T, layout string, c *peer.Cluster, crashes bool) {
+	suites.Lock()
+	defer suites.Unlock()
 	var r counted
 	defer keep(t, layout, "drivertest", &r, time.Now())
 	all := newCrowd(c)
@@ -76,23 +82,28 @@ func conform(t *testing.T, layout string, c *peer.Cluster, crashes bool) {
 	}
 }
 
-func TestOneMaster(t *testing.T) {
+// The clusters of one broker name, one after the other; beside them go those of
+// two, which wait for restarts most of the time.
+func TestOneBroker(t *testing.T) {
 	gate(t)
-	c := start(t, peer.Layout{Names: 1, Masters: 1, Settings: quick})
-	t.Run("suite", func(t *testing.T) { conform(t, "one master", c, true) })
-	foreign(t, "one master", c)
-}
-
-func TestMasterAndSlave(t *testing.T) {
-	gate(t)
-	const layout = "master and slave"
-	c := start(t, peer.Layout{Names: 1, Masters: 1, Slave: true, Settings: append(quick, replicated...)})
-	t.Run("suite", func(t *testing.T) { conform(t, layout, c, false) })
-	on(t, layout, c, []fault{{"the master is killed", masterOfSlaveDies}})
+	t.Parallel()
+	t.Run("one master", func(t *testing.T) {
+		const layout = "one master"
+		c := start(t, peer.Layout{Names: 1, Masters: 1, Settings: quick})
+		t.Run("suite", func(t *testing.T) { conform(t, layout, c, true) })
+		foreign(t, layout, c)
+	})
+	t.Run("master and slave", func(t *testing.T) {
+		const layout = "master and slave"
+		c := start(t, peer.Layout{Names: 1, Masters: 1, Slave: true, Settings: append(quick, replicated...)})
+		t.Run("suite", func(t *testing.T) { conform(t, layout, c, false) })
+		on(t, layout, c, []fault{{"the master is killed", masterOfSlaveDies}})
+	})
 }
 
 func TestTwoMasters(t *testing.T) {
 	gate(t)
+	t.Parallel()
 	const layout = "two masters, two name servers"
 	c := start(t, peer.Layout{Names: 2, Masters: 2, Settings: quick})
 	t.Run("suite", func(t *testing.T) { conform(t, layout, c, false) })

@@ -38,6 +38,8 @@ func keep(t *testing.T, layout, what string, result fmt.Stringer, began time.Tim
 }
 
 func writeTable(lines []line) error {
+	lines = slices.Clone(lines)
+	slices.SortStableFunc(lines, func(a, b line) int { return strings.Compare(a.layout, b.layout) })
 	all := append([]line{{"cluster", "what", "took", "outcome", "result"}}, lines...)
 	var width [4]int
 	for _, l := range all {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -126,21 +127,31 @@ func (k *Child) Stop(patience time.Duration) bool {
 	}
 }
 
+// Ports lie below those that the system gives to outgoing connections, or one of
+// them could have the port of a server that was killed and is to come back.
+const lowest, highest = 20_000, 32_000
+
+// given are the ports that FreePort has answered.
+var given struct {
+	sync.Mutex
+	ports []int
+}
+
 // FreePort is a port of the loopback that is free now, such that port-2 and
-// port+1 are free as well: a broker of Apache's listens on all three.
+// port+1 are free as well: a broker of Apache's listens on all three. No port is
+// given twice, nor one that is too near to one that was.
 func FreePort() (int, error) {
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if free(port-2) && free(port) && free(port+1) {
+	given.Lock()
+	defer given.Unlock()
+	for range 1000 {
+		port := lowest + rand.IntN(highest-lowest)
+		near := func(other int) bool { return max(other-port, port-other) <= 3 }
+		if !slices.ContainsFunc(given.ports, near) && free(port-2) && free(port) && free(port+1) {
+			given.ports = append(given.ports, port)
 			return port, nil
 		}
 	}
-	return 0, fmt.Errorf("find a free port: no three together in 100 tries")
+	return 0, fmt.Errorf("find a free port: no three together in 1000 tries")
 }
 
 func free(port int) bool {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,7 +38,7 @@ type Cluster struct {
 func StartCluster(dir, jars string, l Layout) (*Cluster, error) {
 	c := &Cluster{}
 	for i := range l.Names {
-		s, err := c.newServer(filepath.Join(dir, fmt.Sprintf("names-%d", i+1)), jars)
+		s, err := newServer(filepath.Join(dir, fmt.Sprintf("names-%d", i+1)), jars)
 		if err != nil {
 			return nil, err
 		}
@@ -62,33 +61,25 @@ func StartCluster(dir, jars string, l Layout) (*Cluster, error) {
 		c.Slave = s
 	}
 	if err := c.each(func(s *Server) error { return s.Start() }); err != nil {
+		said := c.Said()
 		c.Close()
-		return nil, err
+		return nil, fmt.Errorf("start a cluster: %w\n%s", err, said)
 	}
 	return c, nil
 }
 
-// newServer makes a server with a port, and the two beside it, that no other of
-// the cluster has.
-func (c *Cluster) newServer(dir, jars string) (*Server, error) {
+// newServer makes a server with a port of its own.
+func newServer(dir, jars string) (*Server, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder of a server: %w", err)
 	}
-	for {
-		port, err := child.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		near := func(s *Server) bool { return s.port-port <= 3 && port-s.port <= 3 }
-		if !slices.ContainsFunc(c.All(), near) {
-			return &Server{dir: dir, jars: jars, port: port}, nil
-		}
-	}
+	port, err := child.FreePort()
+	return &Server{dir: dir, jars: jars, port: port}, err
 }
 
 // newBroker makes a broker that was not started yet.
 func (c *Cluster) newBroker(dir, jars, name string, id int, settings []string) (*Server, error) {
-	s, err := c.newServer(filepath.Join(dir, fmt.Sprintf("%s-%d", name, id)), jars)
+	s, err := newServer(filepath.Join(dir, fmt.Sprintf("%s-%d", name, id)), jars)
 	if err != nil {
 		return nil, err
 	}
