@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 
 const (
 	// underWay is how many requests with single messages for one queue, or for
-	// any queue of one topic, are under way before further ones gather: one
-	// that the broker works on, and one on its way.
+	// any queue of a topic at one broker, are under way before further ones
+	// gather: one that the broker works on, and one on its way.
 	underWay = 2
 	// gatherRoom is how many bytes gather in one request.
 	gatherRoom = 256 << 10
@@ -22,7 +23,8 @@ const (
 // waits for others: a message goes out by itself unless [underWay] requests are
 // on their way already, and what comes meanwhile goes together when one of them
 // is answered. A broker takes one request with many messages for a fraction of
-// what as many requests cost.
+// what as many requests cost. When there is no answer, what has gathered behind
+// it is not sent: it would wait once more for a broker that may be gone.
 type gatherer struct {
 	c    *conn
 	root context.Context //nolint:containedctx // requests of many callers end with the client, by its connections
@@ -32,7 +34,7 @@ type gatherer struct {
 }
 
 // gathering is what is on its way and what waits for one queue; with the number
-// -1 for any queue of a topic.
+// -1 for any queue of a topic at a broker.
 type gathering struct {
 	busy    int
 	batches []*gathered
@@ -64,8 +66,14 @@ func (g *gatherer) send(ctx context.Context, lane []outgoing) {
 	o := &lane[0]
 	l, b, i := g.join(o)
 	if b == nil {
-		g.c.sendLane(ctx, lane, false)
-		g.next(l)
+		err := g.c.sendOne(ctx, lane, false)
+		if err != nil {
+			fail(lane, err)
+		}
+		if ctx.Err() != nil {
+			err = nil // it is the sender's end, not the broker's
+		}
+		g.next(l, err)
 		return
 	}
 	select {
@@ -81,7 +89,7 @@ func (g *gatherer) send(ctx context.Context, lane []outgoing) {
 func (g *gatherer) join(o *outgoing) (*gathering, *gathered, int) {
 	key := o.queue
 	if o.anywhere {
-		key.Broker, key.ID = "", -1
+		key.ID = -1
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -117,9 +125,10 @@ func (b *gathered) add(o *outgoing) int {
 	return len(b.waiting) - 1
 }
 
-// next lets what has gathered go after a request that is over.
-func (g *gatherer) next(l *gathering) {
-	b := g.pop(l)
+// next lets what has gathered go after a request that is over; err is how it
+// ended.
+func (g *gatherer) next(l *gathering, err *driver.Error) {
+	b := g.pop(l, err)
 	if b == nil {
 		return
 	}
@@ -128,10 +137,19 @@ func (g *gatherer) next(l *gathering) {
 	}
 }
 
-// pop answers the request that is to go next; without one the turn is over.
-func (g *gatherer) pop(l *gathering) *gathered {
+// pop answers the request that is to go next; without one the turn is over. If
+// the one before it got no answer, all that has gathered fails.
+func (g *gatherer) pop(l *gathering, err *driver.Error) *gathered {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if err != nil && !isRefusal(err) && err.Code != driver.Internal {
+		for _, b := range l.batches {
+			b.results()
+			fail(b.waiting, behind(err, b.queue))
+			b.end()
+		}
+		l.batches = nil
+	}
 	if len(l.batches) == 0 {
 		l.busy--
 		return nil
@@ -142,41 +160,59 @@ func (g *gatherer) pop(l *gathering) *gathered {
 	return b
 }
 
+func isRefusal(err *driver.Error) bool {
+	_, ok := errors.AsType[*RefusedError](err)
+	return ok
+}
+
 // run sends what has gathered, and what gathers meanwhile.
 func (g *gatherer) run(l *gathering, b *gathered) {
-	for ; b != nil; b = g.pop(l) {
-		g.post(b)
-		close(b.done)
-		if cap(b.body) <= keptBody {
-			*b.memory = b.body
-		}
-		bodies.Put(b.memory)
+	for b != nil {
+		err := g.post(b)
+		b.end()
+		b = g.pop(l, err)
 	}
 }
 
 // post sends one request. If the broker will not have it, each of its messages
 // goes by itself: what is wrong with one is no fault of the others.
-func (g *gatherer) post(b *gathered) {
-	results := make([]driver.SendResult, len(b.waiting))
+func (g *gatherer) post(b *gathered) *driver.Error {
+	b.results()
+	err := g.c.postBatch(g.root, b.queue, b.born, b.body, b.waiting, false)
+	if err == nil || !isRefusal(err) || err.Retryable || len(b.waiting) == 1 {
+		if err != nil {
+			fail(b.waiting, err)
+		}
+		return err
+	}
+	start := 0
+	for i, end := range b.ends {
+		one := b.waiting[i : i+1]
+		if err := g.c.postBatch(g.root, b.queue, b.born, b.body[start:end], one, false); err != nil {
+			fail(one, err)
+		}
+		start = end
+	}
+	return nil
+}
+
+// results makes room for what the senders are to hear.
+func (b *gathered) results() {
+	all := make([]driver.SendResult, len(b.waiting))
 	for i := range b.waiting {
 		o := &b.waiting[i]
-		o.r = &results[i]
+		o.r = &all[i]
 		o.r.ID, o.r.Offset = o.id, -1
 		o.number, o.name = b.waiting[0].number, b.waiting[0].name
 	}
-	err := g.c.postBatch(g.root, b.queue, b.born, b.body, b.waiting, false)
-	if err != nil && !err.Retryable && !err.MaybeDone && len(b.waiting) > 1 {
-		start := 0
-		for i, end := range b.ends {
-			one := b.waiting[i : i+1]
-			if err := g.c.postBatch(g.root, b.queue, b.born, b.body[start:end], one, false); err != nil {
-				fail(one, err)
-			}
-			start = end
-		}
-		return
+}
+
+// end lets the senders hear, and keeps the memory for others.
+func (b *gathered) end() {
+	close(b.done)
+	if cap(b.body) <= keptBody {
+		*b.memory = b.body
 	}
-	if err != nil {
-		fail(b.waiting, err)
-	}
+	b.body = nil
+	bodies.Put(b.memory)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -152,6 +153,35 @@ func testSenderLeaves(t *testing.T) {
 	}
 	w.tell(func() { w.stored(due[1], 1); w.stored(batch, 2) })
 	wg.Wait()
+}
+
+// Without an answer what has gathered behind it is not sent.
+func TestGather_NoAnswer(t *testing.T) { synctest.Test(t, testNoAnswer) }
+
+func testNoAnswer(t *testing.T) {
+	c, _, asked := holding(t)
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range underWay {
+		wg.Go(func() {
+			var e *driver.Error
+			if r := one(t.Context(), c, "alone"); !errors.As(r.Err, &e) || e.Code != driver.Timeout || !e.MaybeDone || !e.Retryable {
+				t.Errorf("a message without an answer got %+v", r)
+			}
+		})
+		<-asked
+	}
+	results := gather(t, c, 3, &wg)
+	wg.Wait()
+	for _, r := range results {
+		var e *driver.Error
+		if !errors.As(r.Err, &e) || e.Code != driver.Timeout || e.MaybeDone || !e.Retryable || r.ID == "" {
+			t.Errorf("a message that was not sent got %+v", r)
+		}
+	}
+	if took := time.Since(began); took != defaultTimeout || len(asked) > 0 {
+		t.Errorf("all was over after %v, %d more requests were sent", took, len(asked))
+	}
 }
 
 // Close ends those who wait.

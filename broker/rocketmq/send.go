@@ -223,13 +223,18 @@ func (c *conn) sendLane(ctx context.Context, lane []outgoing, oneWay bool) {
 		}
 		if err != nil {
 			fail(lane[:n], err)
-			behind := driver.Errorf(err.Code, err.Op, "not sent, a message before it on %s failed: %w", lane[0].queue, err)
-			behind.Retryable, behind.RetryAfter = err.Retryable, err.RetryAfter
-			fail(lane[n:], behind)
+			fail(lane[n:], behind(err, lane[0].queue))
 			return
 		}
 		lane = lane[n:]
 	}
+}
+
+// behind is the error of what is not sent because of err.
+func behind(err *driver.Error, q Queue) *driver.Error {
+	e := driver.Errorf(err.Code, err.Op, "not sent, a message before it on %s failed: %w", q, err)
+	e.Retryable, e.RetryAfter = err.Retryable, err.RetryAfter
+	return e
 }
 
 func fail(lane []outgoing, err *driver.Error) {

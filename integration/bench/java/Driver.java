@@ -109,7 +109,7 @@ public final class Driver {
     AtomicLong first = new AtomicLong();
     AtomicLong last = new AtomicLong();
     CountDownLatch done = new CountDownLatch(1);
-    DefaultMQPushConsumer consumer = new DefaultMQPushConsumer("java-" + words[2]);
+    DefaultMQPushConsumer consumer = new DefaultMQPushConsumer("java-" + words[2] + "-" + System.nanoTime()); // a new group
     consumer.setNamesrvAddr(words[1]);
     consumer.setInstanceName("drain-" + words[2]);
     consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);

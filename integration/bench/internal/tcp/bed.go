@@ -29,6 +29,9 @@ const (
 // oursWarm is enough warm-up for a program that was compiled before.
 const oursWarm = 2 * time.Second
 
+// javaDrains is how many times the Java consumer drains a topic to get warm.
+const javaDrains = 5
+
 // refusedPause follows a send that was refused while a server warms up.
 const refusedPause = 10 * time.Millisecond
 
@@ -250,6 +253,20 @@ func (d *Bed) load(t *target, name string, span time.Duration) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	_, err := d.drain(t, t.class.topic()+"-warm", d.bench.Size(20_000, 2_000))
+	warm, messages := t.class.topic()+"-warm", d.bench.Size(20_000, 2_000)
+	_, err := d.drain(t, warm, messages)
+	if d.java != nil && t.class == async && err == nil {
+		err = d.warmJava(t, warm, messages)
+	}
 	return err
+}
+
+// warmJava lets the Java consumer drain a topic again and again.
+func (d *Bed) warmJava(t *target, topic string, messages int) error {
+	for range javaDrains {
+		if _, err := d.java.Drain(t.nameServer, topic, messages); err != nil {
+			return err
+		}
+	}
+	return nil
 }
