@@ -3,58 +3,19 @@ package embedded
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
-
-// firstStored is, on copies for retry and among dead letters, when the message
-// was stored first, in milliseconds.
-const firstStored = "__FIRST_STORED"
 
 // storeHost names this broker in records and offset ids. It has no address, so
 // it names the loopback.
 func storeHost() netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0) }
-
-// reserved reports whether the broker keeps fields of a message in a property
-// of that name; users cannot have it, and deliveries do not show it.
-func reserved(name string) bool {
-	switch name {
-	case message.Keys, message.Tags, message.UniqKey, message.ShardingKey, message.Wait,
-		message.Delay, message.TimerDeliverMs, message.TimerDelayMs, message.TimerDelaySec,
-		message.RealTopic, message.RealQueueID, message.RetryTopic, message.OriginMessageID,
-		message.ReconsumeTime, message.MaxReconsumeTimes, message.TranMsg, message.ProducerGroup,
-		message.TransactionID, firstStored:
-		return true
-	}
-	return false
-}
-
-// checkMessage refuses what cannot be stored.
-func (e *engine) checkMessage(m *driver.Message) error {
-	if err := m.Check(); err != nil {
-		return err
-	}
-	for name := range m.Properties {
-		if reserved(name) {
-			return fmt.Errorf("property %q is the broker's own; use the field of the message, or another name", name)
-		}
-	}
-	if m.ID != "" {
-		if err := driver.ValidProperty(message.UniqKey, m.ID); err != nil {
-			return fmt.Errorf("message id: %w", err)
-		}
-	}
-	if n := len(m.Body); n > e.cfg.MaxBody {
-		return fmt.Errorf("body has %d bytes, at most %d are allowed", n, e.cfg.MaxBody)
-	}
-	return nil
-}
 
 // outgoing is where frames of messages are encoded: bytes and hashes that
 // belong together, so that a call needs few pieces of memory.
@@ -66,7 +27,7 @@ type outgoing struct {
 // reset makes o ready for another call.
 func (o *outgoing) reset() { o.b, o.hashes = o.b[:0], o.hashes[:0] }
 
-// encode makes f the frame of m, which checkMessage accepted; id is its unique
+// encode makes f the frame of m, which was checked; id is its unique
 // id, extra are properties of the broker in their encoded form. The body is not
 // copied.
 func (o *outgoing) encode(f *frame, m *driver.Message, id, extra []byte, now time.Time) error {
@@ -79,7 +40,7 @@ func (o *outgoing) encode(f *frame, m *driver.Message, id, extra []byte, now tim
 	}
 	mf := &f.fact.msg
 	if !m.DeliverAt.IsZero() {
-		if ms := ceilMs(m.DeliverAt); ms > now.UnixMilli() {
+		if ms := envelope.Millis(m.DeliverAt); ms > now.UnixMilli() {
 			mf.due = ms
 		}
 	}
@@ -165,55 +126,12 @@ func (m *messageFact) note(hashes *[]uint64, properties []byte) {
 	m.hashes = (*hashes)[from:len(*hashes):len(*hashes)]
 }
 
-// ceilMs rounds up, so that nothing comes before its time.
-func ceilMs(t time.Time) int64 {
-	ms := t.UnixMilli()
-	if t.Nanosecond()%int(time.Millisecond) != 0 {
-		ms++
-	}
-	return ms
-}
-
 // newDelivery shows a stored copy to a user. The body is a part of the buffer
 // that s was decoded from.
 func newDelivery(s *message.Stored) *driver.Delivery {
 	d := &driver.Delivery{}
-	fillDelivery(d, s, message.OffsetID(s.StoreHost, s.PhysicalOffset))
+	envelope.Open(d, s, s.Body, message.OffsetID(s.StoreHost, s.PhysicalOffset))
 	return d
-}
-
-// fillDelivery is newDelivery in memory of the caller; texts of d are parts of
-// those of s.
-func fillDelivery(d *driver.Delivery, s *message.Stored, offsetID string) {
-	d.Topic, d.Body, d.Queue, d.BornAt = s.Topic, s.Body, int(s.QueueID), time.UnixMilli(s.BornTimestamp)
-	d.OffsetID, d.Offset = offsetID, s.QueueOffset
-	d.Attempt, d.StoredAt = int(s.ReconsumeTimes)+1, time.UnixMilli(s.StoreTimestamp)
-	for name, value := range message.Properties(s.Properties) {
-		switch name {
-		case message.Keys:
-			d.Keys = message.SplitKeys(value)
-		case message.Tags:
-			d.Tag = value
-		case message.UniqKey:
-			d.ID = value
-		case message.ShardingKey:
-			d.OrderingKey = value
-		case message.RetryTopic:
-			d.Topic = value
-		case message.TimerDeliverMs:
-			if ms, err := strconv.ParseInt(value, 10, 64); err == nil {
-				d.DeliverAt = time.UnixMilli(ms)
-			}
-		default:
-			if reserved(name) {
-				continue
-			}
-			if d.Properties == nil {
-				d.Properties = make(map[string]string)
-			}
-			d.Properties[name] = value
-		}
-	}
 }
 
 var errNotMessage = errors.New("there is no message at the position")

@@ -8,6 +8,7 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/internal/window"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/sql92"
 )
 
@@ -210,7 +211,7 @@ func (l *lane) deliver(got []catch) (ds []*driver.Delivery, unselected []*window
 	ds = make([]*driver.Delivery, 0, len(got))
 	for i, c := range got {
 		d := &slab[i]
-		fillDelivery(d, &texts[i].stored, texts[i].offsetID)
+		envelope.Open(d, &texts[i].stored, texts[i].stored.Body, texts[i].offsetID)
 		if !l.filter.MatchTag(d.Tag) {
 			unselected = append(unselected, c.token.flight)
 			continue

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -191,7 +192,7 @@ func (e *engine) prepareSend(ctx context.Context, j *sendJob, m *driver.Message,
 	if m == nil {
 		return 0, driver.Errorf(driver.InvalidArgument, "", "message %d of the call is nil", at)
 	}
-	if err := e.checkMessage(m); err != nil {
+	if err := envelope.Check(m, e.cfg.MaxBody); err != nil {
 		return 0, driver.Errorf(driver.InvalidArgument, "", "%w", err)
 	}
 	if ctx.Err() != nil {

@@ -1,15 +1,12 @@
 package embedded
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -58,7 +55,7 @@ func (l *lane) checkSettlements(ss []driver.Settlement) *driver.Error {
 			if err := driver.ValidProperty(k, v); err != nil {
 				return bad("%w", err)
 			}
-			if reserved(k) {
+			if envelope.Reserved(k) {
 				return bad("property %q is the broker's own", k)
 			}
 		}
@@ -145,85 +142,30 @@ func (j *settleJob) encode(c *settlement) *driver.Error {
 	if err != nil {
 		return readError(err, "")
 	}
-	set := map[string]string{}
-	props := message.ParseProperties(s.Properties)
-	for _, name := range []string{message.TimerDeliverMs, message.TranMsg, message.ProducerGroup} {
-		delete(props, name)
-	}
-	origin, at, first := props[message.RetryTopic], props[message.OriginMessageID], props[firstStored]
-	if origin == "" {
-		origin = s.Topic
-	}
-	if at == "" {
-		at = message.OffsetID(s.StoreHost, s.PhysicalOffset)
-	}
-	if first == "" {
-		first = strconv.FormatInt(s.StoreTimestamp, 10)
-	}
-	set[message.RetryTopic], set[message.OriginMessageID], set[firstStored] = origin, at, first
+	copied := envelope.NewCopy(&s, message.OffsetID(s.StoreHost, s.PhysicalOffset))
 	made := s
 	made.SysFlag &^= message.SysTransaction
 	made.PreparedTransactionOffset = 0
 	if c.Outcome == driver.DeadLetter {
 		c.dead = true
 		made.Topic, made.ReconsumeTimes = driver.DeadLetterTopic(sl.group), 0
-		j.dead(set, &s, origin, first)
+		copied.Dead(sl.group, sl.info.Queue, e.log.Now())
 	} else {
 		made.Topic = retryTopic(sl.group)
 		if c.Outcome == driver.Retry {
 			made.ReconsumeTimes++
 		}
 		if c.Delay > 0 {
-			c.frame.fact.msg.due = ceilMs(e.log.Now().Add(c.Delay))
+			c.frame.fact.msg.due = envelope.Millis(e.log.Now().Add(c.Delay))
 		}
 	}
-	maps.Copy(props, set)
-	encoded := withAdded(props, c.Properties, set)
+	encoded := copied.Encode(c.Properties)
 	if err := j.out.around(&c.frame, &made, func(b []byte) []byte { return append(b, encoded...) }); err != nil {
 		return encodeError(err)
 	}
 	j.out.copyFact(&c.frame, made.Topic, encoded)
 	return nil
 }
-
-// withAdded encodes props and what of added fits beside them, the shortest
-// first: a stack that is too long must not keep a message from its retry. What
-// the broker has set itself stays.
-func withAdded(props, added, set map[string]string) []byte {
-	b := message.AppendProperties(nil, props)
-	names := slices.SortedFunc(maps.Keys(added), func(x, y string) int {
-		return cmp.Or(cmp.Compare(len(added[x]), len(added[y])), cmp.Compare(x, y))
-	})
-	for _, name := range names {
-		if _, own := set[name]; own {
-			continue
-		}
-		was := props[name]
-		props[name] = added[name]
-		if next := message.AppendProperties(nil, props); len(next) <= message.MaxProperties {
-			b = next
-			continue
-		}
-		if props[name] = was; was == "" {
-			delete(props, name)
-		}
-	}
-	return b
-}
-
-// dead adds where a dead letter came from.
-func (j *settleJob) dead(set map[string]string, s *message.Stored, origin, first string) {
-	set[driver.DeadTopic] = origin
-	set[driver.DeadQueue] = strconv.Itoa(j.lane.slot.info.Queue)
-	set[driver.DeadOffset] = strconv.FormatInt(s.QueueOffset, 10)
-	set[driver.DeadGroup] = j.lane.slot.group
-	set[driver.DeadAt] = deadTime(j.lane.slot.e.log.Now())
-	if ms, err := strconv.ParseInt(first, 10, 64); err == nil {
-		set[driver.DeadFirstAt] = deadTime(time.UnixMilli(ms))
-	}
-}
-
-func deadTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 func (j *settleJob) stage(w *writer) {
 	sl := j.lane.slot

@@ -10,6 +10,7 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
 	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 	"github.com/sluicemq/sluice/broker/embedded/internal/window"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 	"github.com/sluicemq/sluice/broker/remoting/sql92"
 )
@@ -260,7 +261,7 @@ func resolve(q *topicQueue, p driver.Position) int64 {
 		if p.Time.IsZero() {
 			return q.Min()
 		}
-		at, err := q.AtTime(ceilMs(p.Time))
+		at, err := q.AtTime(envelope.Millis(p.Time))
 		if err != nil {
 			return q.Min() // more again is better than less
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/halves"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -74,7 +75,7 @@ func (e *engine) prepareHalf(j *prepareJob, group string, m *driver.Message) err
 	if m == nil {
 		return errors.New("the message is nil")
 	}
-	if err := e.checkMessage(m); err != nil {
+	if err := envelope.Check(m, e.cfg.MaxBody); err != nil {
 		return err
 	}
 	if !m.DeliverAt.IsZero() {

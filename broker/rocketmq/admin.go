@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -417,7 +418,7 @@ func (x groupAdmin) resetQueue(ctx context.Context, op, group string, q Queue, a
 	if err != nil {
 		return err
 	}
-	reset := remoting.ResetOffset{Topic: q.Topic, Group: group, Timestamp: dueOf(p), Force: true, QueueID: int32(q.ID), Offset: at}
+	reset := remoting.ResetOffset{Topic: q.Topic, Group: group, Timestamp: max(envelope.Millis(p.Time), 0), Force: true, QueueID: int32(q.ID), Offset: at}
 	if p.Kind == driver.Latest {
 		reset.Timestamp = -1
 	}

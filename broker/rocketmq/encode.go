@@ -1,64 +1,23 @@
 package rocketmq
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
-// Names of properties that Sluice adds to the copies it stores.
-const (
-	// firstStored is when the message was stored first, in milliseconds, on
-	// copies for retry and among dead letters.
-	firstStored = "__FIRST_STORED"
-	// timerPrefix begins the names that a broker's timers write.
-	timerPrefix = "TIMER_"
-)
-
-// reserved reports whether a field of a message, the broker, or this driver
-// has a property of that name; users cannot have it, and deliveries do not show it.
-func reserved(name string) bool {
-	switch name {
-	case message.Keys, message.Tags, message.UniqKey, message.ShardingKey, message.ShardingKeyGo, message.Wait, message.Delay,
-		message.RealTopic, message.RealQueueID, message.RetryTopic, message.OriginMessageID,
-		message.ReconsumeTime, message.MaxReconsumeTimes, message.DLQOriginTopic, message.DLQOriginMessageID,
-		message.TranMsg, message.ProducerGroup, message.TransactionID, message.TransactionCheckTimes,
-		message.TranPreparedQueueOffset, message.CheckImmunitySeconds, message.MinOffset, message.MaxOffset,
-		message.ConsumeStartTime, message.Cluster, message.MsgRegion, message.TraceOn, message.InstanceID,
-		message.InnerNum, message.InnerBase, message.PopCK, message.PopCKOffset, message.FirstPopTime,
-		message.CRC32Name, firstStored:
-		return true
-	}
-	return strings.HasPrefix(name, timerPrefix) || strings.HasPrefix(name, message.TransientPrefix)
-}
-
-// check refuses a message that the cluster could not carry.
-func (c *conn) check(m *driver.Message) error {
+// checkMessage refuses a message that the cluster could not carry.
+func checkMessage(m *driver.Message) error {
 	if m == nil {
-		return fmt.Errorf("the message is nil")
+		return errors.New("the message is nil")
 	}
-	if err := m.Check(); err != nil {
-		return err
-	}
-	for name := range m.Properties {
-		if reserved(name) {
-			return fmt.Errorf("property %q is the broker's own; use the field of the message, or another name", name)
-		}
-	}
-	if m.ID != "" {
-		if err := driver.ValidProperty(message.UniqKey, m.ID); err != nil {
-			return fmt.Errorf("message id: %w", err)
-		}
-	}
-	if n := len(m.Body); n > maxBody {
-		return fmt.Errorf("body has %d bytes, at most %d are allowed", n, maxBody)
-	}
-	return nil
+	return envelope.Check(m, maxBody)
 }
 
 // propertiesSize is room for the properties of most messages.
@@ -96,10 +55,7 @@ func dueAt(at time.Time) int64 {
 	if at.IsZero() {
 		return 0
 	}
-	ms := at.UnixMilli()
-	if at.Nanosecond()%int(time.Millisecond) != 0 {
-		ms++ // nothing comes before its time
-	}
+	ms := envelope.Millis(at)
 	if ms <= time.Now().UnixMilli() {
 		return 0
 	}
@@ -145,44 +101,6 @@ func show(d *driver.Delivery, s *message.Stored) error {
 	if err != nil {
 		return err
 	}
-	*d = driver.Delivery{
-		Message: driver.Message{
-			Topic: s.Topic, Body: body, Queue: int(s.QueueID), BornAt: time.UnixMilli(s.BornTimestamp),
-		},
-		OffsetID: message.OffsetID(s.StoreHost, s.PhysicalOffset), Offset: s.QueueOffset,
-		Attempt: 1, StoredAt: time.UnixMilli(s.StoreTimestamp),
-	}
-	if strings.HasPrefix(s.Topic, driver.RetryTopic("")) {
-		d.Attempt += int(s.ReconsumeTimes)
-	}
-	for name, value := range message.Properties(s.Properties) {
-		switch name {
-		case message.Keys:
-			d.Keys = message.SplitKeys(value)
-		case message.Tags:
-			d.Tag = value
-		case message.UniqKey:
-			d.ID = value
-		case message.ShardingKey, message.ShardingKeyGo:
-			d.OrderingKey = value
-		case message.RetryTopic:
-			d.Topic = value
-		case message.TimerDeliverMs:
-			if ms, err := strconv.ParseInt(value, 10, 64); err == nil {
-				d.DeliverAt = time.UnixMilli(ms)
-			}
-		default:
-			if reserved(name) {
-				continue
-			}
-			if d.Properties == nil {
-				d.Properties = make(map[string]string)
-			}
-			d.Properties[name] = value
-		}
-	}
-	if d.ID == "" {
-		d.ID = d.OffsetID
-	}
+	envelope.Open(d, s, body, message.OffsetID(s.StoreHost, s.PhysicalOffset))
 	return nil
 }

@@ -5,9 +5,11 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 )
 
 // noPosition is what a group has that never stored one.
@@ -108,7 +110,7 @@ func (c *conn) locate(ctx context.Context, op string, q Queue, p driver.Position
 	case driver.AtOffset:
 		at = p.Offset
 	case driver.AtTime:
-		if at, err = c.search(ctx, op, q, p); err != nil {
+		if at, err = c.search(ctx, op, q, p.Time, high); err != nil {
 			return 0, err
 		}
 	default: // Latest
@@ -116,9 +118,10 @@ func (c *conn) locate(ctx context.Context, op string, q Queue, p driver.Position
 	return min(max(at, low), high), nil
 }
 
-// search asks for the first message stored at or after a time.
-func (c *conn) search(ctx context.Context, op string, q Queue, p driver.Position) (int64, *driver.Error) {
-	ms := dueOf(p)
+// search asks for the first message stored at or after a time; high is the end
+// of the queue.
+func (c *conn) search(ctx context.Context, op string, q Queue, t time.Time, high int64) (int64, *driver.Error) {
+	ms := envelope.Millis(t)
 	if ms <= 0 {
 		return 0, nil
 	}
@@ -134,19 +137,11 @@ func (c *conn) search(ctx context.Context, op string, q Queue, p driver.Position
 		return 0, err
 	}
 	at, err := offsetField(op, a)
-	if err != nil {
-		return 0, err
-	}
-	return c.afterTime(ctx, op, q, at, ms)
-}
-
-// afterTime corrects brokers that answer the last message when all are older:
-// then the position is behind it.
-func (c *conn) afterTime(ctx context.Context, op string, q Queue, at, ms int64) (int64, *driver.Error) {
-	high, err := c.bound(ctx, op, remoting.ReqGetMaxOffset, q)
 	if err != nil || at != high-1 {
 		return at, err
 	}
+	// Some brokers answer the last message when all are older: then the position
+	// is behind it.
 	found, err := c.browse(ctx, q, at, 1)
 	if err != nil {
 		return 0, err
@@ -155,18 +150,6 @@ func (c *conn) afterTime(ctx context.Context, op string, q Queue, at, ms int64) 
 		return at + 1, nil
 	}
 	return at, nil
-}
-
-// dueOf is the time of a position in milliseconds, rounded up.
-func dueOf(p driver.Position) int64 {
-	if p.Time.IsZero() {
-		return 0
-	}
-	ms := p.Time.UnixMilli()
-	if p.Time.Nanosecond()%1e6 != 0 {
-		ms++
-	}
-	return ms
 }
 
 // start answers where a feed begins; false: it is to end.

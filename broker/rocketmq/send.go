@@ -96,7 +96,7 @@ func (c *conn) accept(o *outgoing, calls int) *driver.Error {
 	if calls > maxBatch {
 		return driver.Errorf(driver.InvalidArgument, "", "%d messages in one call, at most %d are allowed", calls, maxBatch)
 	}
-	if err := c.check(o.m); err != nil {
+	if err := checkMessage(o.m); err != nil {
 		return invalid("", err)
 	}
 	o.due = dueAt(o.m.DeliverAt)

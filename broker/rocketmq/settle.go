@@ -1,19 +1,16 @@
 package rocketmq
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -66,7 +63,7 @@ func (l *lane) checkSettlement(s *driver.Settlement) error {
 		if err := driver.ValidProperty(k, v); err != nil {
 			return err
 		}
-		if reserved(k) {
+		if envelope.Reserved(k) {
 			return fmt.Errorf("property %q is the broker's own", k)
 		}
 	}
@@ -207,70 +204,13 @@ func (c *conn) placeFor(ctx context.Context, op, topic, broker string) (addr, na
 
 // properties are those of the original and what the copy adds.
 func (r redelivery) properties() string {
-	s := &r.e.stored
-	props := message.ParseProperties(s.Properties)
-	maps.DeleteFunc(props, func(name, _ string) bool {
-		switch name {
-		case message.Delay, message.TranMsg, message.ProducerGroup, message.RealTopic, message.RealQueueID,
-			message.MsgRegion, message.TraceOn, message.Cluster:
-			return true
-		}
-		return strings.HasPrefix(name, timerPrefix)
-	})
-	set := map[string]string{
-		message.RetryTopic:      r.e.d.Topic,
-		message.OriginMessageID: cmp.Or(props[message.OriginMessageID], r.e.d.OffsetID),
-		firstStored:             cmp.Or(props[firstStored], strconv.FormatInt(s.StoreTimestamp, 10)),
-		message.Wait:            "true",
+	c := envelope.NewCopy(&r.e.stored, r.e.d.OffsetID)
+	c.Set(message.Wait, "true")
+	switch {
+	case r.dead:
+		c.Dead(r.group, r.number, time.Now())
+	case r.delay > 0:
+		c.Due(dueAt(time.Now().Add(r.delay)))
 	}
-	if r.delay > 0 && !r.dead {
-		set[message.TimerDeliverMs] = strconv.FormatInt(dueAt(time.Now().Add(r.delay)), 10)
-	}
-	if r.dead {
-		r.origin(set)
-	}
-	maps.Copy(props, set)
-	return string(withAdded(props, r.added, set))
+	return string(c.Encode(r.added))
 }
-
-// origin says where a dead letter came from.
-func (r redelivery) origin(set map[string]string) {
-	set[driver.DeadTopic] = r.e.d.Topic
-	set[driver.DeadQueue] = strconv.Itoa(r.number)
-	set[driver.DeadOffset] = strconv.FormatInt(r.e.offset, 10)
-	set[driver.DeadGroup] = r.group
-	set[driver.DeadAt] = deadTime(time.Now())
-	if ms, err := strconv.ParseInt(set[firstStored], 10, 64); err == nil {
-		set[driver.DeadFirstAt] = deadTime(time.UnixMilli(ms))
-	}
-}
-
-func deadTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
-
-// withAdded encodes props and what of added fits beside them, the shortest
-// first: a stack that is too long must not keep a message from its retry. What
-// the driver has set itself stays.
-func withAdded(props, added, set map[string]string) []byte {
-	b := message.AppendProperties(nil, props)
-	names := slices.SortedFunc(maps.Keys(added), func(x, y string) int {
-		return cmp.Or(cmp.Compare(len(added[x]), len(added[y])), cmp.Compare(x, y))
-	})
-	for _, name := range names {
-		if _, own := set[name]; own {
-			continue
-		}
-		was, had := props[name]
-		props[name] = added[name]
-		if next := message.AppendProperties(nil, props); len(next) <= mostProperties {
-			b = next
-			continue
-		}
-		if props[name] = was; !had {
-			delete(props, name)
-		}
-	}
-	return b
-}
-
-// mostProperties leaves room for what brokers add.
-const mostProperties = message.MaxProperties - 512

@@ -102,7 +102,7 @@ func (t transactor) Prepare(ctx context.Context, group string, m *driver.Message
 	if err := driver.ValidGroup(group); err != nil {
 		return driver.Half{}, invalid(op, err)
 	}
-	if err := t.c.check(m); err != nil {
+	if err := checkMessage(m); err != nil {
 		return driver.Half{}, invalid(op, err)
 	}
 	if !m.DeliverAt.IsZero() {
