@@ -207,17 +207,25 @@ func (c *conn) meet(ctx context.Context) error {
 	return nil
 }
 
+// await waits for what another call of op does.
+func await(ctx context.Context, done <-chan struct{}, op string) *driver.Error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return driver.FromContext(ctx, op, false)
+	}
+}
+
 // Close leaves every group and ends every connection; see [driver.Conn].
 func (c *conn) Close(ctx context.Context) error {
 	c.mu.Lock()
 	if c.closing {
 		c.mu.Unlock()
-		select {
-		case <-c.finished:
-			return nil
-		case <-ctx.Done():
-			return driver.FromContext(ctx, "close client "+c.id, false)
+		if err := await(ctx, c.finished, "close client "+c.id); err != nil {
+			return err
 		}
+		return nil
 	}
 	c.closing = true
 	var subs []*subscription

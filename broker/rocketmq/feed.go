@@ -96,10 +96,8 @@ func newFeed(g *group, q Queue, number int) *feed {
 	}
 	retry := q.Topic == driver.RetryTopic(g.name)
 	for topic, s := range g.subs {
-		select {
-		case <-s.closing:
+		if s.leaving() {
 			continue
-		default:
 		}
 		if topic == q.Topic || retry && !s.spec.Ordered && !s.spec.Broadcast {
 			f.lanes = append(f.lanes, newLane(f, s, retry))

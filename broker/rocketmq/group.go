@@ -221,10 +221,8 @@ func (g *group) balance(ctx context.Context) bool {
 	settled := true
 	retry := false
 	for _, s := range g.all() {
-		select {
-		case <-s.closing:
+		if s.leaving() {
 			continue
-		default:
 		}
 		retry = retry || !s.spec.Broadcast && !s.spec.Ordered
 		if !g.balanceTopic(ctx, s.spec.Topic, s.spec.Broadcast) {
@@ -344,10 +342,8 @@ func (g *group) memberID() string {
 	defer g.mu.Unlock()
 	var marks []string
 	for topic, s := range g.subs {
-		select {
-		case <-s.closing:
+		if s.leaving() {
 			continue
-		default:
 		}
 		marks = append(marks, topicMark(topic, s.spec.Ordered))
 	}
@@ -447,6 +443,16 @@ func (g *group) others() (peers int, departed []string) {
 	return len(g.peers), slices.Clone(g.departed)
 }
 
+// leaving reports whether Close was called.
+func (s *subscription) leaving() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // Close leaves the group; see [driver.Subscription].
 func (s *subscription) Close(ctx context.Context) error {
 	first := false
@@ -456,12 +462,10 @@ func (s *subscription) Close(ctx context.Context) error {
 		close(s.closing)
 	})
 	if !first {
-		select {
-		case <-s.gone:
-			return s.err
-		case <-ctx.Done():
-			return driver.FromContext(ctx, "close the subscription of group "+s.spec.Group, false)
+		if err := await(ctx, s.gone, "close the subscription of group "+s.spec.Group); err != nil {
+			return err
 		}
+		return s.err
 	}
 	s.err = s.g.leave(ctx, s)
 	close(s.gone)

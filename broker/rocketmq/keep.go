@@ -181,10 +181,8 @@ func (g *group) consumerData() (remoting.ConsumerData, bool) {
 		Group: g.name, ConsumeType: remoting.ConsumePassively, MessageModel: remoting.Clustering, ConsumeFromWhere: remoting.FromFirstOffset,
 	}
 	for _, s := range g.subs {
-		select {
-		case <-s.closing:
+		if s.leaving() {
 			continue
-		default:
 		}
 		d.Subscriptions = append(d.Subscriptions, subscriptionData(s.spec, g.version))
 		switch s.spec.From.Kind {
