@@ -15,6 +15,11 @@ var (
 	avoidFor = [...]time.Duration{0, 0, 2 * time.Second, 5 * time.Second, 6 * time.Second, 10 * time.Second, 30 * time.Second}
 )
 
+// lastFor is how long the broker that failed last is not the next one, also
+// without the table: long enough for another attempt of the same send, and no
+// longer, or a broker without a success of its own would never get one.
+const lastFor = time.Second
+
 // pretended is the latency that a broker that failed is taken to have had.
 const pretended = 10 * time.Second
 
@@ -26,9 +31,13 @@ type avoidance struct {
 	mu    sync.Mutex
 	until map[string]time.Time // by broker
 	last  string               // the broker that failed last; "" after a success
+	since time.Time            // when it did
+	asked map[string]bool      // brokers that are asked whether they answer again
 }
 
-func newAvoidance(off bool) *avoidance { return &avoidance{off: off, until: map[string]time.Time{}} }
+func newAvoidance(off bool) *avoidance {
+	return &avoidance{off: off, until: map[string]time.Time{}, asked: map[string]bool{}}
+}
 
 // took notes how long a broker took to answer.
 func (a *avoidance) took(broker string, latency time.Duration) {
@@ -43,7 +52,7 @@ func (a *avoidance) note(broker string, latency time.Duration, failed bool) {
 	defer a.mu.Unlock()
 	switch {
 	case failed:
-		a.last = broker
+		a.last, a.since = broker, time.Now()
 	case a.last == broker:
 		a.last = ""
 	}
@@ -53,6 +62,34 @@ func (a *avoidance) note(broker string, latency time.Duration, failed bool) {
 	}
 	if at := time.Now().Add(d); at.After(a.until[broker]) {
 		a.until[broker] = at // it is only ever moved later
+	}
+}
+
+// probe reports whether somebody should begin to ask a broker; that one says
+// probed when it stops.
+func (a *avoidance) probe(broker string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.off || a.asked[broker] {
+		return false
+	}
+	a.asked[broker] = true
+	return true
+}
+
+func (a *avoidance) probed(broker string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.asked, broker)
+}
+
+// back notes that a broker answers again: whatever it was left out for is over.
+func (a *avoidance) back(broker string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.until, broker)
+	if a.last == broker {
+		a.last = ""
 	}
 }
 
@@ -77,6 +114,9 @@ func (a *avoidance) choose(queues []Queue, n uint32) Queue {
 		return at(0)
 	}
 	now := time.Now()
+	if now.Sub(a.since) >= lastFor {
+		a.last = ""
+	}
 	spare := -1
 	for i := range queues {
 		b := at(i).Broker

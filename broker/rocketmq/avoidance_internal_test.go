@@ -68,6 +68,11 @@ func TestAvoidance_Failure(t *testing.T) {
 		if got := a.choose(queues, 0).Broker; got != "a" {
 			t.Error("the broker is avoided for more than ten seconds")
 		}
+		a.failed("a")
+		time.Sleep(10 * time.Second)
+		if got := a.choose(queues, 0).Broker; got != "a" {
+			t.Error("a broker that failed once and had no success since never comes again")
+		}
 	})
 }
 

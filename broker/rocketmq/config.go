@@ -36,9 +36,10 @@ type Config struct {
 	// Dial makes connections. Defaults to that of a [net.Dialer].
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	// Timeout bounds one request, connecting included, so that a broker that
-	// is silent leaves time for another attempt elsewhere. Defaults to 3 s,
-	// what Apache's producers have for all their attempts.
+	// Timeout bounds one request, connecting included. A send that has a
+	// deadline and could go to another broker as well gets a third of the time
+	// that is left, so that a broker that is silent does not use up what all
+	// attempts have together. Defaults to 3 s.
 	Timeout time.Duration
 	// NoAutoCreate refuses to send to topics that do not exist, whatever the
 	// brokers would do. Defaults to false: a send asks for the topic, and
@@ -46,7 +47,8 @@ type Config struct {
 	NoAutoCreate bool
 	// NoAvoidance sends to brokers in turn, whatever they have answered.
 	// Defaults to false: a broker that failed or was slow is left out for the
-	// time that RocketMQ's table of latencies says.
+	// time that RocketMQ's table of latencies says, and one that did not answer
+	// is asked every 2 s and left out until it does.
 	NoAvoidance bool
 	// NoGathering sends every message of a call with one message by itself.
 	// Defaults to false: what many calls send to a queue at the same time goes

@@ -302,6 +302,14 @@ func (r *routes) master(broker string) (string, bool) {
 	return addrs[0].Addr, true
 }
 
+// takes reports whether a queue is one that messages are sent to.
+func (r *routes) takes(q Queue) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.topics[q.Topic]
+	return t != nil && t.known != nil && slices.Contains(t.known.write, q)
+}
+
 // replica answers an address to read from: that of the broker with the number
 // id, else of the one after it, else of any. Master tells whether it is the
 // master.

@@ -31,9 +31,10 @@ type outgoing struct {
 	// number is that of the queue among those of the topic, name its lane.
 	number int
 	name   string
-	// anywhere: another queue would do as well. Fresh: a send makes the topic.
-	anywhere, fresh bool
-	r               *driver.SendResult
+	// anywhere: another queue would do as well. Spare: there is one at another
+	// broker. Fresh: a send makes the topic.
+	anywhere, spare, fresh bool
+	r                      *driver.SendResult
 }
 
 // wireSize is about what a message takes in the body of a batch.
@@ -193,6 +194,7 @@ func (c *conn) chooseQueue(ctx context.Context, o *outgoing, turns map[string]Qu
 			turns[o.m.Topic] = q
 		}
 		o.queue, o.anywhere = q, true
+		o.spare = r.write[0].Broker != r.write[len(r.write)-1].Broker // they are sorted
 	}
 	o.fresh = r.template
 	o.number, o.name = r.lane(o.queue)
@@ -351,7 +353,7 @@ func (c *conn) post(ctx context.Context, code int, h remoting.SendMessage, body 
 		return c.postOneWay(ctx, addr, &req.Command, lane)
 	}
 	began := time.Now()
-	a, err := c.links.call(ctx, c.cfg.Timeout, addr, &req.Command)
+	a, err := c.links.call(ctx, c.patience(ctx, &lane[0]), addr, &req.Command)
 	var failed *driver.Error
 	switch {
 	case err != nil:
@@ -361,8 +363,7 @@ func (c *conn) post(ctx context.Context, code int, h remoting.SendMessage, body 
 	}
 	if failed != nil {
 		if ctx.Err() == nil {
-			c.avoid.failed(q.Broker)
-			c.suspect(q.Topic)
+			c.sendFailed(q, failed)
 		}
 		return failed
 	}

@@ -149,7 +149,7 @@ func (t transactor) send(ctx context.Context, op, group, id string, m *driver.Me
 	h.AppendTo(req.Code, &req.Fields)
 	a, failed := c.call(ctx, op, addr, req, true)
 	if failed != nil {
-		c.avoid.failed(o.queue.Broker)
+		c.sendFailed(o.queue, failed)
 		return driver.Half{}, failed
 	}
 	res, err := remoting.DecodeSendResult(a.Fields)

@@ -1,0 +1,146 @@
+package rocketmq_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/rocketmq"
+)
+
+// twoMasters is a client of a cluster with the brokers a and b, which have one
+// queue of topic t each.
+func twoMasters(t *testing.T, cfg rocketmq.Config) (*cluster, driver.Conn) {
+	c := newCluster(t, false, "a", "b")
+	c.topic("t", 1)
+	conn := c.open(cfg, "client")
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return c, conn
+}
+
+// wentTo sends n messages and answers how many each broker stored.
+func (c *cluster) wentTo(conn driver.Conn, n int) (a, b int) {
+	stored := func(name string) (n int) {
+		c.with(func() { n = len(c.brokers[name].sends) })
+		return n
+	}
+	a, b = -stored("a"), -stored("b")
+	for range n {
+		_ = sendOne(context.Background(), conn, &driver.Message{Topic: "t"})
+	}
+	return a + stored("a"), b + stored("b")
+}
+
+// A broker that went away is left out for as long as it is away, and comes back
+// with the first question that it answers.
+func TestDetect_ComesBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn := twoMasters(t, rocketmq.Config{})
+		if a, b := c.wentTo(conn, 4); a != 2 || b != 2 {
+			t.Fatalf("%d and %d messages went to brokers that are both well", a, b)
+		}
+		c.brokers["a"].master.set(down)
+		if a, b := c.wentTo(conn, 4); a != 0 || b != 3 {
+			t.Errorf("%d and %d messages, the first after the end fails and the others go to b", a, b)
+		}
+		for range 30 {
+			time.Sleep(time.Second)
+			if a, b := c.wentTo(conn, 2); a != 0 || b != 2 {
+				t.Fatalf("%d and %d messages while a is away", a, b)
+			}
+		}
+		c.brokers["a"].master.set(up)
+		time.Sleep(2 * time.Second) // the pause between two questions
+		synctest.Wait()
+		if a, b := c.wentTo(conn, 4); a != 2 || b != 2 {
+			t.Errorf("%d and %d messages, a is back", a, b)
+		}
+	})
+}
+
+// One that answered with an error is not asked: its time decides.
+func TestDetect_RefusalsWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn := twoMasters(t, rocketmq.Config{})
+		busy := true
+		c.with(func() {
+			c.brokers["a"].onSend = func(remoting.SendMessage, int) *remoting.Command {
+				if busy {
+					return &remoting.Command{Code: remoting.ResSystemBusy, Remark: "busy"}
+				}
+				return nil
+			}
+		})
+		c.wentTo(conn, 2)
+		busy = false
+		time.Sleep(10*time.Second - time.Nanosecond)
+		if a, _ := c.wentTo(conn, 4); a != 0 {
+			t.Errorf("%d messages went to a broker that said it was busy", a)
+		}
+		time.Sleep(time.Nanosecond)
+		if a, b := c.wentTo(conn, 4); a != 2 || b != 2 {
+			t.Errorf("%d and %d messages ten seconds later", a, b)
+		}
+		if n := c.brokers["a"].calls[remoting.ReqGetMaxOffset]; n != 0 {
+			t.Errorf("the broker was asked %d times", n)
+		}
+	})
+}
+
+// The questions to a broker that is away end with the client, and with the
+// broker: nobody asks one that the routes do not name any more.
+func TestDetect_Ends(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn := twoMasters(t, rocketmq.Config{})
+		c.wentTo(conn, 2)
+		c.brokers["a"].master.set(down)
+		c.wentTo(conn, 2)
+		c.with(func() { c.brokers["a"].deposed = true })
+		time.Sleep(31 * time.Second) // the routes are renewed
+		c.mu.Lock()
+		before := c.dials[c.brokers["a"].master.addr]
+		c.mu.Unlock()
+		time.Sleep(time.Minute)
+		if err := conn.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := c.dials[c.brokers["a"].master.addr]; n != before {
+			t.Errorf("a broker that is gone was asked %d more times", n-before)
+		}
+	})
+}
+
+// A send that could go elsewhere leaves time for that: all attempts share one
+// deadline. One that has nowhere else to go has all of it.
+func TestSend_SharesItsDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn := twoMasters(t, rocketmq.Config{})
+		c.wentTo(conn, 2)
+		c.brokers["a"].master.set(silent)
+		c.brokers["b"].master.set(silent)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		for _, want := range []time.Duration{time.Second, 2 * time.Second / 3} {
+			began := time.Now()
+			r := sendOne(ctx, conn, &driver.Message{Topic: "t"})
+			var e *driver.Error
+			if took := time.Since(began).Round(time.Millisecond); took != want.Round(time.Millisecond) || !errors.As(r.Err, &e) || e.Code != driver.Timeout || !e.MaybeDone || !e.Retryable {
+				t.Errorf("an attempt took %v, want %v: %v", took, want, r.Err)
+			}
+		}
+		began := time.Now()
+		left := 3*time.Second - time.Second - 2*time.Second/3
+		r := sendOne(ctx, conn, &driver.Message{Topic: "t", QueueSet: true})
+		if took := time.Since(began); (took-left).Abs() > time.Millisecond || driver.CodeOf(r.Err) != driver.Timeout {
+			t.Errorf("a send to one queue took %v of %v: %v", took, left, r.Err)
+		}
+	})
+}
