@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,14 @@ type Config struct {
 	// Defaults to false: what many calls send to a queue at the same time goes
 	// together in one request, as long as two are on their way.
 	NoGathering bool
+	// Delay says whether the brokers delay to any time or by levels only, as
+	// those before RocketMQ 5 do. Defaults to what the release of the name
+	// server says. An older broker beside it is noticed and refused what it
+	// would deliver too early.
+	Delay driver.Granularity
+	// DelayLevels are the levels of the brokers (messageDelayLevel), ascending.
+	// Defaults to RocketMQ's eighteen, 1s to 2h.
+	DelayLevels []time.Duration
 	// CompressAbove is the size in bytes from which bodies are compressed;
 	// below zero none is. Defaults to 4096.
 	CompressAbove int
@@ -130,6 +139,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Prefetch < 0 || c.Prefetch > mostPrefetch {
 		return c, fmt.Errorf("prefetch %d; it takes 1 to %d", c.Prefetch, mostPrefetch)
 	}
+	if c.Delay > driver.AnyTime || !slices.IsSorted(c.DelayLevels) {
+		return c, fmt.Errorf("delay of granularity %d by the levels %v; it takes Levels or AnyTime, and levels that ascend", c.Delay, c.DelayLevels)
+	}
 	for what, d := range map[string]time.Duration{
 		"timeout": c.Timeout, "revoke timeout": c.RevokeTimeout, "pull wait": c.PullWait, "period of routes": c.RouteEvery,
 		"period of heartbeats": c.HeartbeatEvery, "period of rebalances": c.RebalanceEvery, "period of commits": c.CommitEvery,
@@ -137,6 +149,9 @@ func (c Config) withDefaults() (Config, error) {
 		if d < 0 {
 			return c, fmt.Errorf("%s of %v; it must not be negative", what, d)
 		}
+	}
+	if len(c.DelayLevels) == 0 {
+		c.DelayLevels = delayLevels()
 	}
 	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
 	c.CompressAbove = cmp.Or(c.CompressAbove, defaultCompress)

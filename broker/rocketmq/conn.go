@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ type conn struct {
 	ids    *message.UniqueIDs
 	turn   atomic.Uint32 // round robin of sends
 	gather *gatherer
+	levels []time.Duration // of delays; nil where the brokers delay to any time
 	halves *decisions
 	local  *localOffsets
 	began  time.Time
@@ -163,8 +165,12 @@ func (c *conn) spawn(f func()) bool {
 
 // Capabilities tells what brokers of a cluster can do.
 func (c *conn) Capabilities() driver.Capabilities {
+	delay := driver.AnyTime
+	if c.levels != nil {
+		delay = driver.Levels
+	}
 	return driver.Capabilities{
-		System: "rocketmq", Delay: driver.AnyTime, RetryDelay: driver.AnyTime,
+		System: "rocketmq", Delay: delay, RetryDelay: delay, DelayLevels: slices.Clone(c.levels),
 		Tags: true, SQL: true, OneWay: true, Broadcast: true, Ordered: true, Queues: true,
 		DecidesOnce: c.decidesOnce, Durable: c.cfg.Durable, MaxGroup: maxGroup, MaxBody: maxBody, MaxBatch: maxBatch,
 	}
@@ -181,21 +187,29 @@ func (c *conn) Health(ctx context.Context) error {
 	if err := c.use(ctx, op); err != nil {
 		return err
 	}
-	a, addr, err := c.names.ask(ctx, &remoting.Command{
-		Code: remoting.ReqGetRoute, Fields: remoting.Fields{{Name: "topic", Value: message.AutoCreateTopic}},
-	})
-	if err != nil {
-		return unanswered(ctx, op, err, false)
-	}
-	if a.Code != remoting.ResSuccess && a.Code != remoting.ResTopicNotExist {
-		return refused(op, addr, a)
+	if _, err := c.reach(ctx, op); err != nil {
+		return err
 	}
 	return nil
 }
 
+// reach answers the release of a name server.
+func (c *conn) reach(ctx context.Context, op string) (int, *driver.Error) {
+	a, addr, err := c.names.ask(ctx, &remoting.Command{
+		Code: remoting.ReqGetRoute, Fields: remoting.Fields{{Name: "topic", Value: message.AutoCreateTopic}},
+	})
+	if err != nil {
+		return 0, unanswered(ctx, op, err, false)
+	}
+	if a.Code != remoting.ResSuccess && a.Code != remoting.ResTopicNotExist {
+		return 0, refused(op, addr, a)
+	}
+	return a.Version, nil
+}
+
 // meet asks whether the cluster is the bundled broker, which holds half messages
 // to one decision, as RocketMQ's do not.
-func (c *conn) meet(ctx context.Context) error {
+func (c *conn) meet(ctx context.Context) *driver.Error {
 	const op = "ask what the brokers are"
 	a, _, err := c.names.ask(ctx, &remoting.Command{
 		Code: remoting.ReqGetKVConfig, Fields: remoting.Fields{{Name: "namespace", Value: remoting.NamespaceSelf}, {Name: "key", Value: remoting.KeyHalves}},

@@ -21,7 +21,8 @@
 // in time, stored and not replicated in time. The driver sends once; what failed
 // is for the framework to send again, and a broker that failed or was slow is
 // left out meanwhile. [driver.Error.MaybeDone] is false only if the broker
-// cannot have seen the request.
+// cannot have seen the request. Brokers before RocketMQ 5 delay by levels only,
+// which [driver.Capabilities] tells.
 //
 // A member of a group heartbeats, shares the queues by the [Strategy] of the
 // group, and stores the lowest position that is not settled. It begins on a

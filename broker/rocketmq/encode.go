@@ -3,7 +3,6 @@ package rocketmq
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -24,8 +23,8 @@ func checkMessage(m *driver.Message) error {
 const propertiesSize = 256
 
 // properties encodes what a message carries besides its body, and answers its
-// id, a new one unless there is one; due is in milliseconds, 0 for none.
-func (c *conn) properties(m *driver.Message, id string, due int64) (props, own string, err error) {
+// id, a new one unless there is one.
+func (c *conn) properties(m *driver.Message, id string, d delay) (props, own string, err error) {
 	var (
 		memory [propertiesSize]byte
 		fresh  [message.UniqueIDSize]byte
@@ -39,27 +38,14 @@ func (c *conn) properties(m *driver.Message, id string, due int64) (props, own s
 	end := len(b) - 1
 	b = message.AppendProperty(b, message.ShardingKey, m.OrderingKey)
 	b = message.AppendProperty(b, message.Wait, "true")
-	if due > 0 {
-		b = message.AppendProperty(b, message.TimerDeliverMs, strconv.FormatInt(due, 10))
-	}
+	name, value := d.property()
+	b = message.AppendProperty(b, name, value)
 	b = message.AppendProperties(b, m.Properties)
 	if len(b) > message.MaxProperties {
 		return "", "", fmt.Errorf("properties have %d bytes on the wire, at most %d are allowed", len(b), message.MaxProperties)
 	}
 	props = string(b)
 	return props, props[end-len(id) : end], nil // one memory for both
-}
-
-// dueAt answers when a message is due, in milliseconds; 0 is now.
-func dueAt(at time.Time) int64 {
-	if at.IsZero() {
-		return 0
-	}
-	ms := envelope.Millis(at)
-	if ms <= time.Now().UnixMilli() {
-		return 0
-	}
-	return ms
 }
 
 // compresses reports whether a body is sent compressed: a large one, and an

@@ -34,6 +34,8 @@ type link struct {
 	err   error
 	// silent counts the requests since the last answer that got none in time.
 	silent atomic.Int32
+	// version is the release of the server, as its last answer says; 0 before.
+	version atomic.Int64
 }
 
 // connected reports whether the attempt to connect is over.
@@ -151,6 +153,7 @@ func (s *links) call(ctx context.Context, limit time.Duration, addr string, req 
 	switch {
 	case err == nil:
 		l.silent.Store(0)
+		l.version.Store(int64(a.Version))
 	case errors.Is(err, rpc.ErrNoAnswer) && l.silent.Add(1) >= mostSilent:
 		s.drop(addr, l)
 	}
@@ -174,6 +177,16 @@ func (s *links) within(ctx context.Context, limit time.Duration, addr string) (*
 		err = errAttempt
 	}
 	return l, left, err
+}
+
+// version is the release of a server; 0 while it has not answered anything.
+func (s *links) version(addr string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.links[addr]; l != nil {
+		return int(l.version.Load())
+	}
+	return 0
 }
 
 // oneWay sends what is not answered.

@@ -61,13 +61,16 @@ func (d cluster) Open(ctx context.Context, c driver.Config) (driver.Conn, error)
 		return nil, driver.FromContext(ctx, op, false)
 	}
 	conn := newConn(cfg, c.ClientID)
-	err = conn.Health(ctx)
-	if err == nil {
-		err = conn.meet(ctx)
+	version, failed := conn.reach(ctx, op)
+	if failed == nil {
+		failed = conn.meet(ctx)
 	}
-	if err != nil {
+	if failed != nil {
 		_ = conn.Close(ctx)
-		return nil, asDriver(err, op)
+		return nil, failed
+	}
+	if cfg.Delay == driver.Levels || cfg.Delay == driver.NoDelay && old(version) {
+		conn.levels = cfg.DelayLevels
 	}
 	return conn, nil
 }

@@ -23,9 +23,9 @@ const batchRoom = maxBody - 64<<10
 
 // outgoing is one message on its way.
 type outgoing struct {
-	m     *driver.Message
-	id    string
-	due   int64 // milliseconds, 0 for now
+	m  *driver.Message
+	id string
+	delay
 	props string
 	queue Queue
 	// number is that of the queue among those of the topic, name its lane.
@@ -100,9 +100,11 @@ func (c *conn) accept(o *outgoing, calls int) *driver.Error {
 	if err := checkMessage(o.m); err != nil {
 		return invalid("", err)
 	}
-	o.due = dueAt(o.m.DeliverAt)
 	var err error
-	if o.props, o.id, err = c.properties(o.m, o.m.ID, o.due); err != nil {
+	if o.delay, err = c.delay(o.m.DeliverAt, o.m.BornAt); err != nil {
+		return driver.Errorf(driver.Unsupported, "", "%w", err)
+	}
+	if o.props, o.id, err = c.properties(o.m, o.m.ID, o.delay); err != nil {
 		return invalid("", err)
 	}
 	return nil
@@ -353,7 +355,13 @@ func (c *conn) post(ctx context.Context, code int, h remoting.SendMessage, body 
 		return c.postOneWay(ctx, addr, &req.Command, lane)
 	}
 	began := time.Now()
-	a, err := c.links.call(ctx, c.patience(ctx, &lane[0]), addr, &req.Command)
+	patience := c.patience(ctx, &lane[0])
+	if lane[0].due > 0 && lane[0].level == 0 {
+		if failed := c.hasTimers(ctx, patience, sendTo(q.String()), addr); failed != nil {
+			return failed
+		}
+	}
+	a, err := c.links.call(ctx, patience, addr, &req.Command)
 	var failed *driver.Error
 	switch {
 	case err != nil:

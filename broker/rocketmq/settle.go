@@ -153,17 +153,29 @@ func (c *conn) store(ctx context.Context, r redelivery) *driver.Error {
 		ProducerGroup: producerGroup, Topic: topic, DefaultTopic: message.AutoCreateTopic, DefaultTopicQueues: 1,
 		SysFlag:       r.e.stored.SysFlag &^ (message.SysTransaction | message.SysBornHostV6 | message.SysStoreHostV6),
 		BornTimestamp: r.e.stored.BornTimestamp, Flag: r.e.stored.Flag, ReconsumeTimes: int32(r.attempts),
-		MaxReconsumeTimes: mostAttempts, Properties: r.properties(),
+		MaxReconsumeTimes: mostAttempts,
 	}
+	var due delay
 	if r.dead {
 		op = "store a dead letter of group " + r.group
 		h.MaxReconsumeTimes = 0 // attempts are at least 1
+	} else if r.delay > 0 {
+		now := time.Now()
+		var err error
+		if due, err = c.delay(now.Add(r.delay), now); err != nil {
+			return driver.Errorf(driver.Unsupported, op, "%w", err)
+		}
 	}
 	addr, broker, err := c.placeFor(ctx, op, topic, r.from.Broker)
 	if err != nil {
 		return err
 	}
-	h.BrokerName = broker
+	if due.due > 0 && due.level == 0 {
+		if err := c.hasTimers(ctx, c.cfg.Timeout, op, addr); err != nil {
+			return err
+		}
+	}
+	h.BrokerName, h.Properties = broker, r.properties(due)
 	body := r.e.stored.Body
 	if len(body) == 0 { // out of a batch
 		small, flag, compressErr := c.compress(nil)
@@ -203,14 +215,14 @@ func (c *conn) placeFor(ctx context.Context, op, topic, broker string) (addr, na
 }
 
 // properties are those of the original and what the copy adds.
-func (r redelivery) properties() string {
+func (r redelivery) properties(d delay) string {
 	c := envelope.NewCopy(&r.e.stored, r.e.d.OffsetID)
 	c.Set(message.Wait, "true")
-	switch {
-	case r.dead:
+	if r.dead {
 		c.Dead(r.group, r.number, time.Now())
-	case r.delay > 0:
-		c.Due(dueAt(time.Now().Add(r.delay)))
+	}
+	if name, value := d.property(); name != "" {
+		c.Set(name, value)
 	}
 	return string(c.Encode(r.added))
 }

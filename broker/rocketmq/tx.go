@@ -126,7 +126,7 @@ func (t transactor) Prepare(ctx context.Context, group string, m *driver.Message
 // send stores a half message at a broker.
 func (t transactor) send(ctx context.Context, op, group, id string, m *driver.Message) (driver.Half, *driver.Error) {
 	c := t.c
-	props, id, err := c.properties(m, id, 0)
+	props, id, err := c.properties(m, id, delay{})
 	if err != nil {
 		return driver.Half{}, invalid(op, err)
 	}

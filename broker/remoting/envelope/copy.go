@@ -43,9 +43,6 @@ func NewCopy(s *message.Stored, offsetID string) Copy {
 // Set sets a property of the broker's own.
 func (c Copy) Set(name, value string) { c.props[name], c.own[name] = value, value }
 
-// Due delays the copy.
-func (c Copy) Due(ms int64) { c.Set(message.TimerDeliverMs, strconv.FormatInt(ms, 10)) }
-
 // Dead says where a dead letter came from: the group that gave it up and the
 // queue by which that had it.
 func (c Copy) Dead(group string, queue int, now time.Time) {
