@@ -11,8 +11,9 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
-// asked answers a request of a broker; nil: not supported. It must not wait:
-// requests of one broker come one after the other.
+// asked answers a request of a broker; nil: not supported. It must not wait,
+// unless waits says that it may: requests of one broker come one after the
+// other.
 func (c *conn) asked(addr string, req *remoting.Command) *remoting.Command {
 	switch req.Code {
 	case remoting.ReqNotifyConsumerIDsChanged:
@@ -27,10 +28,15 @@ func (c *conn) asked(addr string, req *remoting.Command) *remoting.Command {
 		return c.reset(req)
 	case remoting.ReqGetConsumerRunningInfo:
 		return c.runningInfo(req)
+	case remoting.ReqConsumeMessageDirectly:
+		return c.consumeDirectly(req)
 	default:
 		return nil
 	}
 }
+
+// waits reports whether the answer to a request takes time.
+func waits(code int) bool { return code == remoting.ReqConsumeMessageDirectly }
 
 func (c *conn) group(name string) *group {
 	c.mu.Lock()

@@ -72,7 +72,7 @@ func (c *conn) dial(ctx context.Context, addr string) (*rpc.Conn, error) {
 	defer cancel()
 	return rpc.Dial(ctx, "tcp", addr, rpc.Options{
 		TLS: c.cfg.TLS, Dial: c.cfg.Dial, AccessKey: c.cfg.AccessKey, SecretKey: c.cfg.SecretKey,
-		Handler: func(req *remoting.Command) *remoting.Command { return c.asked(addr, req) }, Logger: c.log,
+		Handler: func(req *remoting.Command) *remoting.Command { return c.asked(addr, req) }, Apart: waits, Logger: c.log,
 	})
 }
 

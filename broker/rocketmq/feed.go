@@ -79,6 +79,9 @@ type entry struct {
 	done   bool // settled
 	// due is when a message that was returned may be fetched again.
 	due time.Time
+	// direct gets the outcome of a message that an operator has consumed, which
+	// is none of the queue; nil for every other one.
+	direct chan driver.Settlement
 }
 
 // flight is one delivery of an entry; the first settlement of it counts.

@@ -23,6 +23,7 @@ type lane struct {
 	// Guarded by f.mu:
 	ready    []*entry // for their first Fetch, in the order of the queue
 	returned []*entry // for another one, by due time, on ordered lanes by offset
+	offered  []*entry // by operators
 	ending   bool     // Revoked was called: nothing is fetched any more
 	ended    bool
 }
@@ -112,8 +113,12 @@ func (l *lane) take(limit int) (out []*driver.Delivery, again time.Duration, err
 	if wait := f.lease.invalidFor(); wait > 0 {
 		return nil, wait, nil
 	}
-	if n := min(limit, len(l.ready)+len(l.returned)); n > 0 {
+	if n := min(limit, len(l.ready)+len(l.returned)+len(l.offered)); n > 0 {
 		out = make([]*driver.Delivery, 0, n)
+	}
+	for len(out) < limit && len(l.offered) > 0 {
+		out = append(out, l.hand(l.offered[0]))
+		l.offered = l.offered[1:]
 	}
 	now := time.Now()
 	for len(out) < limit && len(l.returned) > 0 {

@@ -108,10 +108,10 @@ func (s *links) run(addr string, l *link) {
 		delete(s.links, addr)
 	}
 	s.mu.Unlock()
-	_ = l.conn.Close()
 	if open {
 		s.lost(addr)
 	}
+	_ = l.conn.Close() // waits for what is being answered
 }
 
 // drop ends a connection that is of no use any more; run does the rest.

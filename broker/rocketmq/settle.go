@@ -87,6 +87,8 @@ func (l *lane) begin(ss []driver.Settlement) (copies []driver.Settlement, lost b
 		}
 		t.settled = true
 		switch {
+		case t.e.direct != nil:
+			t.e.direct <- s
 		case s.Outcome == driver.Ack:
 			t.e.done = true
 		case s.Outcome == driver.Return && (inPlace || s.Delay <= returnInPlace):

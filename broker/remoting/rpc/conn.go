@@ -39,6 +39,11 @@ type Options struct {
 	// no more than a code, fields and a body, is dropped for one-way requests,
 	// and nil stands for a code that is not supported, as no handler does.
 	Handler func(*remoting.Command) *remoting.Command
+	// Apart says which requests take time to answer. The handler gets each of
+	// them in a goroutine of its own, instead of one request after the other;
+	// beyond a few at a time they are answered as too many. It should return
+	// when its connection is closed, which waits for it. Defaults to none.
+	Apart func(code int) bool
 	// Limits of what is read. Defaults to those of package remoting.
 	Limits remoting.Limits
 	// Logger gets what has no caller to tell. Defaults to none.
@@ -80,6 +85,8 @@ const (
 	// maxRequests is how many requests of the server may wait for the handler:
 	// a rebalance of a client with many groups brings one for each.
 	maxRequests = 256
+	// maxApart is how many requests are handled apart at a time.
+	maxApart = 16
 )
 
 // Conn is one connection. It is made by [Dial] or [New].
@@ -90,6 +97,7 @@ type Conn struct {
 	wg   sync.WaitGroup
 
 	requests chan *remoting.Command // of the server
+	apart    chan struct{}          // one element for each that is handled apart
 	wake     chan struct{}          // there is something to write
 	done     chan struct{}          // closed when the connection is lost
 
@@ -159,6 +167,7 @@ func New(conn net.Conn, o Options) *Conn {
 	c := &Conn{
 		conn: conn, o: o, log: o.Logger,
 		requests: make(chan *remoting.Command, maxRequests),
+		apart:    make(chan struct{}, maxApart),
 		wake:     make(chan struct{}, 1),
 		done:     make(chan struct{}),
 		pending:  map[int32]*call{},

@@ -460,6 +460,41 @@ func TestHandler_NoneOrBusy(t *testing.T) {
 	})
 }
 
+// Requests that take time keep nobody waiting, and are bounded.
+func TestHandler_Apart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		_, p := pipe(t, rpc.Options{
+			Handler: func(req *remoting.Command) *remoting.Command {
+				if req.Code == remoting.ReqConsumeMessageDirectly {
+					<-release
+				}
+				return &remoting.Command{}
+			},
+			Apart: func(code int) bool { return code == remoting.ReqConsumeMessageDirectly },
+		})
+		for i := range 17 {
+			p.send(&remoting.Command{Code: remoting.ReqConsumeMessageDirectly, Opaque: int32(i)})
+		}
+		if x := p.next(); x.Code != remoting.ResSystemBusy || x.Opaque != 16 {
+			t.Errorf("one too many: got %+v", x)
+		}
+		p.send(&remoting.Command{Code: remoting.ReqGetConsumerRunningInfo, Opaque: 99})
+		if x := p.next(); x.Code != remoting.ResSuccess || x.Opaque != 99 {
+			t.Errorf("a request beside them: got %+v", x)
+		}
+		close(release)
+		seen := map[int32]bool{}
+		for range 16 {
+			seen[p.next().Opaque] = true
+		}
+		if len(seen) != 16 {
+			t.Errorf("answers to %d of 16 requests", len(seen))
+		}
+	})
+}
+
 // What is not the protocol ends the connection.
 func TestMalformedAnswers(t *testing.T) {
 	t.Parallel()

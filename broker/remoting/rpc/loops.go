@@ -109,12 +109,34 @@ func (c *Conn) receive(req *remoting.Command) {
 		c.answer(req, nil)
 		return
 	}
+	if c.o.Apart != nil && c.o.Apart(req.Code) {
+		c.handleApart(req)
+		return
+	}
 	select {
 	case c.requests <- req:
 	default:
-		c.log.Warn("request of the server dropped: too many wait for the handler", slog.String("request", remoting.RequestName(req.Code)))
-		c.answer(req, &remoting.Command{Code: remoting.ResSystemBusy, Remark: "too many requests wait"})
+		c.tooMany(req)
 	}
+}
+
+func (c *Conn) tooMany(req *remoting.Command) {
+	c.log.Warn("request of the server dropped: too many wait for the handler", slog.String("request", remoting.RequestName(req.Code)))
+	c.answer(req, &remoting.Command{Code: remoting.ResSystemBusy, Remark: "too many requests wait"})
+}
+
+// handleApart runs the handler for a request that takes time.
+func (c *Conn) handleApart(req *remoting.Command) {
+	select {
+	case c.apart <- struct{}{}:
+	default:
+		c.tooMany(req)
+		return
+	}
+	c.wg.Go(func() { // read, which is one of wg, has not ended yet
+		defer func() { <-c.apart }()
+		c.answer(req, c.call(req))
+	})
 }
 
 // handle runs the handler for one request after the other.
