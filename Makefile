@@ -30,6 +30,7 @@ race: ## the same with the race detector, shuffled, three times
 integration: ## tests that need real servers or take long: PostgreSQL, crash proofs, kill -9, Spin, example runs
 	cd integration && $(GO) test -timeout 20m $$($(GO) list ./... | grep -v /interop)
 	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m -run TwentySeeds ./examples/...
+	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m -run 'TestClose_LeavesNothing|TestCluster_RebalanceStorm' ./broker/rocketmq
 
 .PHONY: interop
 interop: ## foreign clients against Apache RocketMQ and against this server, compared; needs Java, Maven and Node

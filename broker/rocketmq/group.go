@@ -42,6 +42,8 @@ type group struct {
 	version  int64    // of the subscriptions, a time in milliseconds
 	peers    []string // client ids of the other members at the last rebalance
 	departed []string // client ids that were peers
+	// registered is the id of the last heartbeat: the one to say farewell with.
+	registered string
 }
 
 // subscription is the membership for one topic.
@@ -489,7 +491,6 @@ func (g *group) leave(ctx context.Context, s *subscription) error {
 		<-f.done // bounded: what it waits for ends with s.revoke
 		errs = append(errs, f.err)
 	}
-	id := g.memberID()
 	g.c.mu.Lock()
 	g.mu.Lock()
 	delete(g.subs, s.spec.Topic)
@@ -508,7 +509,7 @@ func (g *group) leave(ctx context.Context, s *subscription) error {
 		if g.beating.take(ctx) {
 			defer g.beating.give()
 		}
-		g.unregister(ctx, id, s.spec.Topic)
+		g.unregister(ctx, s.spec.Topic)
 	} else {
 		g.c.beatGroup(ctx, g)
 		g.rebalance()
@@ -517,7 +518,10 @@ func (g *group) leave(ctx context.Context, s *subscription) error {
 }
 
 // unregister tells every broker that the member has left.
-func (g *group) unregister(ctx context.Context, id, topic string) {
+func (g *group) unregister(ctx context.Context, topic string) {
+	g.mu.Lock()
+	id := g.registered
+	g.mu.Unlock()
 	req := &remoting.Command{Code: remoting.ReqUnregisterClient}
 	remoting.UnregisterClient{ClientID: id, ConsumerGroup: g.name}.AppendTo(&req.Fields)
 	var wg sync.WaitGroup

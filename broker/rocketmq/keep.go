@@ -156,7 +156,11 @@ func (c *conn) beatGroup(ctx context.Context, g *group) {
 	if !ok {
 		return
 	}
-	body := remoting.Heartbeat{ClientID: g.memberID(), Consumers: []remoting.ConsumerData{data}}.AppendTo(nil)
+	id := g.memberID()
+	g.mu.Lock()
+	g.registered = id
+	g.mu.Unlock()
+	body := remoting.Heartbeat{ClientID: id, Consumers: []remoting.ConsumerData{data}}.AppendTo(nil)
 	c.beatTo(ctx, c.routes.addresses(g.topics(), true), body)
 }
 

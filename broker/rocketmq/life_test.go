@@ -3,6 +3,7 @@ package rocketmq_test
 import (
 	"context"
 	"net"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -20,8 +21,8 @@ func (n nobody) Assigned(l driver.Lane)               { n.assigned <- l }
 func (n nobody) Revoked(context.Context, driver.Lane) {}
 func (n nobody) Lost(driver.Lane)                     {}
 
-// Whatever was opened is gone after Close, a hundred times over: goroutines,
-// connections, and the membership at the broker.
+// Whatever was opened is gone after Close, a hundred times over, or a thousand
+// with SLUICE_LONG: goroutines, connections, and the membership at the broker.
 func TestClose_LeavesNothing(t *testing.T) {
 	s := &served{cfg: embedded.Config{}}
 	s.open(t)
@@ -66,12 +67,16 @@ func TestClose_LeavesNothing(t *testing.T) {
 	}
 	cycle()
 	before := runtime.NumGoroutine()
-	for range 100 {
+	cycles := 100
+	if os.Getenv("SLUICE_LONG") != "" {
+		cycles = 1000
+	}
+	for range cycles {
 		cycle()
 	}
 	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+3; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines after 100 clients, %d after the first", runtime.NumGoroutine(), before)
+			t.Fatalf("%d goroutines after %d clients, %d after the first", runtime.NumGoroutine(), cycles, before)
 		}
 	}
 	watch, err := connect(t.Context(), "watch")

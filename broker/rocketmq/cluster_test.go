@@ -1,0 +1,552 @@
+package rocketmq_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/rocketmq"
+)
+
+// twoPairs is a cluster of two name servers, two masters and their slaves, with
+// a topic of two queues on each, a producer, and a consumer.
+func twoPairs(t *testing.T) (*cluster, driver.Conn, *consumer) {
+	c := newCluster(t, true, "a", "b")
+	c.topic("t", 2)
+	conn := c.open(rocketmq.Config{CommitEvery: time.Second}, "client")
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	m := newConsumer(t)
+	m.join(conn, driver.SubscribeSpec{Group: "g", Topic: "t"})
+	time.Sleep(time.Second)
+	return c, conn, m
+}
+
+// sender sends as the framework does: again after an error that says that it
+// helps, within three seconds for all attempts.
+type sender struct {
+	conn  driver.Conn
+	acked []string
+	maybe map[string]bool // some attempt may have been stored
+	lost  []error         // messages that were given up
+}
+
+func (s *sender) send(n int) {
+	body := fmt.Sprintf("m%03d", n)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	for {
+		r := sendOne(ctx, s.conn, &driver.Message{ID: body, Topic: "t", Body: []byte(body)})
+		if r.Err == nil {
+			s.acked = append(s.acked, body)
+			return
+		}
+		var e *driver.Error
+		if errors.As(r.Err, &e) && e.MaybeDone {
+			if s.maybe == nil {
+				s.maybe = map[string]bool{}
+			}
+			s.maybe[body] = true
+		}
+		if e == nil || !e.Retryable || ctx.Err() != nil {
+			s.lost = append(s.lost, r.Err)
+			return
+		}
+		time.Sleep(max(50*time.Millisecond, e.RetryAfter))
+	}
+}
+
+// check compares what was sent with what came: everything that was
+// acknowledged, and twice only what an attempt may have stored.
+func (s *sender) check(t *testing.T, m *consumer) {
+	t.Helper()
+	got := map[string]int{}
+	for _, b := range m.bodies() {
+		got[b]++
+	}
+	for _, b := range s.acked {
+		if got[b] == 0 {
+			t.Errorf("%s was acknowledged and did not come", b)
+		}
+	}
+	for b, n := range got {
+		if n > 1 && !s.maybe[b] {
+			t.Errorf("%s came %d times, and no attempt of it was in doubt", b, n)
+		}
+	}
+	if err := m.errors(); err != nil {
+		t.Errorf("the consumer met %v", err)
+	}
+}
+
+// A master dies while it is sent to: sends go on at the other one within their
+// deadline, and what was acknowledged comes, once the broker is back.
+func TestCluster_MasterDiesMidSend(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn, m := twoPairs(t)
+		s := &sender{conn: conn}
+		a := c.brokers["a"]
+		for n := range 100 {
+			switch n {
+			case 30: // it stores the next one and its answer is lost
+				c.with(func() {
+					a.onSend = func(remoting.SendMessage, int) *remoting.Command { a.master.set(down); return nil }
+				})
+			case 70:
+				c.with(func() { a.onSend = nil })
+				a.master.set(up)
+			}
+			s.send(n)
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(5 * time.Second)
+		if len(s.lost) > 0 || len(s.acked) != 100 {
+			t.Errorf("%d messages of 100 are stored; given up: %v", len(s.acked), s.lost)
+		}
+		if len(s.maybe) == 0 {
+			t.Error("no attempt was in doubt: the master did not die in mid send")
+		}
+		s.check(t, m)
+	})
+}
+
+// A name server dies, then the other one: what runs goes on. With one of them
+// back, new topics are found again.
+func TestCluster_NameServersDie(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn, m := twoPairs(t)
+		s := &sender{conn: conn}
+		c.topic("new1", 1)
+		c.topic("new2", 1)
+		c.names[0].set(down)
+		s.send(0)
+		if r := sendOne(t.Context(), conn, &driver.Message{Topic: "new1"}); r.Err != nil {
+			t.Errorf("with one name server: %v", r.Err)
+		}
+		c.names[1].set(down)
+		for n := 1; n < 20; n++ {
+			s.send(n)
+			time.Sleep(5 * time.Second)
+		}
+		if r := sendOne(t.Context(), conn, &driver.Message{Topic: "new2"}); driver.CodeOf(r.Err) != driver.Unavailable {
+			t.Errorf("a topic that nobody knows, without name servers: %v", r.Err)
+		}
+		if err := conn.Health(t.Context()); driver.CodeOf(err) != driver.Unavailable {
+			t.Errorf("health without name servers: %v", err)
+		}
+		c.names[0].set(up)
+		if r := sendOne(t.Context(), conn, &driver.Message{Topic: "new2"}); r.Err != nil {
+			t.Errorf("with a name server again: %v", r.Err)
+		}
+		time.Sleep(time.Second)
+		if len(s.lost) > 0 {
+			t.Errorf("given up: %v", s.lost)
+		}
+		s.check(t, m)
+	})
+}
+
+// A name server that takes connections and says nothing costs time once, not
+// every time.
+func TestCluster_SilentNameServer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn, _ := twoPairs(t)
+		c.names[0].set(silent)
+		c.names[1].set(up)
+		for i, most := range []time.Duration{2 * time.Second, 0} {
+			topic := fmt.Sprint("new", i)
+			c.topic(topic, 1)
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			r := sendOne(ctx, conn, &driver.Message{Topic: topic})
+			cancel()
+			if took := time.Since(began); r.Err != nil || took > most {
+				t.Errorf("send to topic %d took %v: %v", i, took, r.Err)
+			}
+		}
+	})
+}
+
+// A broker that is busy is said to be, worth another attempt after a pause, and
+// has stored nothing; the next attempt goes elsewhere.
+func TestCluster_Busy(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{remoting.ResSystemBusy, remoting.ResFlowControl} {
+		synctest.Test(t, func(t *testing.T) {
+			c, conn, _ := twoPairs(t)
+			c.with(func() {
+				c.brokers["a"].onSend = func(remoting.SendMessage, int) *remoting.Command {
+					return &remoting.Command{Code: code, Remark: "[TIMEOUT_CLEAN_QUEUE]"}
+				}
+			})
+			for range 4 {
+				if r := sendOne(t.Context(), conn, &driver.Message{Topic: "t"}); r.Err != nil {
+					var e *driver.Error
+					if !errors.As(r.Err, &e) || e.Code != driver.ResourceExhausted || !e.Retryable || e.MaybeDone || e.RetryAfter == 0 {
+						t.Errorf("a busy broker: %+v", r.Err)
+					}
+				}
+			}
+			s := &sender{conn: conn}
+			began := time.Now()
+			for n := range 10 {
+				s.send(n)
+			}
+			if len(s.acked) != 10 || time.Since(began) > time.Second {
+				t.Errorf("%d of 10 messages are stored after %v: %v", len(s.acked), time.Since(began), s.lost)
+			}
+			time.Sleep(time.Second)
+			c.with(func() {
+				if n := len(c.brokers["a"].sends); n != 0 {
+					t.Errorf("the busy broker stored %d", n)
+				}
+			})
+		})
+	}
+}
+
+// A master dies and its slave lags: what the slave has comes from it, what it
+// does not have comes when the master is back, each once and none is skipped.
+func TestCluster_SlaveLags(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, true, "a")
+		c.topic("t", 2)
+		a := c.brokers["a"]
+		producer := c.open(rocketmq.Config{}, "producer")
+		defer func() { _ = producer.Close(context.Background()) }()
+		spec := driver.SubscribeSpec{Group: "g", Topic: "t"}
+		early := c.open(rocketmq.Config{}, "early")
+		before := newConsumer(t)
+		before.join(early, spec)
+		fill(t, producer, "t", 0, 10)
+		time.Sleep(time.Second)
+		if err := early.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, producer, "t", 10, 30)
+		a.master.set(down)
+		c.with(func() { a.behind, a.deposed = 3, true })
+		m := newConsumer(t)
+		conn := c.open(rocketmq.Config{}, "client")
+		defer func() { _ = conn.Close(context.Background()) }()
+		m.join(conn, spec)
+		time.Sleep(20 * time.Second)
+		if got := append(before.bodies(), m.bodies()...); !slices.Equal(got, numbered(34)) {
+			t.Errorf("while the slave was alone there came %q", got)
+		}
+		c.with(func() { a.deposed = false })
+		a.master.set(up)
+		time.Sleep(40 * time.Second) // the routes are renewed, or the slave catches up
+		if got := append(before.bodies(), m.bodies()...); !slices.Equal(got, numbered(40)) {
+			t.Errorf("with the master back there came %q", got)
+		}
+		c.with(func() {
+			for q := range int32(2) {
+				if at := a.offsets[offsetKey("g", "t", q)]; at != 20 {
+					t.Errorf("the position on queue %d is %d, want 20", q, at)
+				}
+			}
+		})
+		if err := errors.Join(before.errors(), m.errors()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A master is away for good as far as the routes know: its slave is read, and
+// sends go to the other broker.
+func TestCluster_SlaveAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn, m := twoPairs(t)
+		a := c.brokers["a"]
+		s := &sender{conn: conn}
+		for n := range 20 {
+			s.send(n)
+		}
+		a.master.set(down)
+		c.with(func() { a.deposed = true })
+		time.Sleep(31 * time.Second) // the routes are renewed
+		before := len(c.brokers["b"].sends)
+		began := time.Now()
+		for n := 20; n < 40; n++ {
+			s.send(n)
+		}
+		c.with(func() {
+			if n := len(c.brokers["b"].sends) - before; n != 20 || time.Since(began) != 0 {
+				t.Errorf("%d of 20 messages went to b at once, after %v", n, time.Since(began))
+			}
+		})
+		time.Sleep(5 * time.Second)
+		s.check(t, m)
+		// A member that is new reads the slave from where the group is.
+		next := newConsumer(t)
+		other := c.open(rocketmq.Config{}, "next")
+		defer func() { _ = other.Close(context.Background()) }()
+		next.join(other, driver.SubscribeSpec{Group: "g", Topic: "t"})
+		time.Sleep(40 * time.Second)
+		if got := next.bodies(); len(got) != 0 {
+			t.Errorf("a new member got %q again", got)
+		}
+	})
+}
+
+// The route of a topic shrinks and grows again: lanes go and come, sends go
+// where there are queues, and no message is lost.
+func TestCluster_RouteShrinks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn, m := twoPairs(t)
+		if got := m.names(); len(got) != 4 {
+			t.Fatalf("the lanes are %q", got)
+		}
+		s := &sender{conn: conn}
+		for n := range 8 {
+			s.send(n)
+		}
+		time.Sleep(time.Second)
+		c.topic("t", 2, "a")
+		time.Sleep(35 * time.Second)
+		if got := m.names(); !slices.Equal(got, []string{"t/a/0", "t/a/1"}) {
+			t.Errorf("the lanes are %q, the topic is on a only", got)
+		}
+		stored := len(c.brokers["b"].sends)
+		for n := 8; n < 16; n++ {
+			s.send(n)
+		}
+		if n := len(c.brokers["b"].sends) - stored; n != 0 {
+			t.Errorf("%d messages went to a broker without the topic", n)
+		}
+		c.topic("t", 3)
+		time.Sleep(35 * time.Second)
+		if got := m.names(); len(got) != 6 {
+			t.Errorf("the lanes are %q, the topic has three queues on each broker", got)
+		}
+		for n := 16; n < 28; n++ {
+			s.send(n)
+		}
+		time.Sleep(time.Second)
+		if len(s.acked) != 28 {
+			t.Errorf("given up: %v", s.lost)
+		}
+		s.check(t, m)
+	})
+}
+
+// A broker is stopped for ten seconds: deadlines hold, errors say what may have
+// happened, nothing hangs, and all goes on behind it.
+func TestCluster_SilentBroker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn, m := twoPairs(t)
+		a := c.brokers["a"]
+		s := &sender{conn: conn}
+		for n := range 100 {
+			switch n {
+			case 20:
+				a.master.set(silent)
+			case 60:
+				a.master.set(up)
+			}
+			began := time.Now()
+			s.send(n)
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("send %d took %v, its deadline is 3s", n, took)
+			}
+			time.Sleep(250 * time.Millisecond)
+		}
+		time.Sleep(40 * time.Second) // a pull that was on its way may take half a minute
+		if len(s.acked) != 100 {
+			t.Errorf("%d of 100 messages are stored: %v", len(s.acked), s.lost)
+		}
+		s.check(t, m)
+	})
+}
+
+// Connections that are half open are noticed: requests by them end in time, and
+// new ones are made, for sends and for pulls.
+func TestCluster_HalfOpen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn, m := twoPairs(t)
+		s := &sender{conn: conn}
+		for n := range 4 {
+			s.send(n)
+		}
+		c.brokers["a"].master.freeze()
+		c.brokers["b"].master.freeze()
+		for _, n := range c.names {
+			n.freeze()
+		}
+		var first, last error
+		recovered := time.Duration(0)
+		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+			r := sendOne(t.Context(), conn, &driver.Message{Topic: "t", Body: []byte("again"), QueueSet: true})
+			if recovered = time.Since(began); r.Err == nil {
+				break
+			}
+			if first == nil {
+				first = r.Err
+			}
+			if last = r.Err; recovered > time.Minute {
+				t.Fatalf("no send for a minute: %v", last)
+			}
+		}
+		if driver.CodeOf(first) != driver.Timeout {
+			t.Errorf("by a connection that is half open: %v", first)
+		}
+		if recovered > 15*time.Second {
+			t.Errorf("a send came through after %v", recovered)
+		}
+		time.Sleep(45 * time.Second)
+		for n := 4; n < 12; n++ {
+			s.send(n)
+		}
+		time.Sleep(time.Second)
+		s.check(t, m)
+	})
+}
+
+// Members of a group come, leave and vanish every 200 ms for a minute. Nothing
+// is lost; ordered lanes have one owner at a time; and it settles in seconds.
+func TestCluster_RebalanceStorm(t *testing.T) {
+	t.Parallel()
+	seeds := 1
+	if os.Getenv("SLUICE_LONG") != "" {
+		seeds = 50
+	}
+	for _, ordered := range []bool{false, true} {
+		for seed := range uint64(seeds) {
+			synctest.Test(t, func(t *testing.T) { storm(t, ordered, seed) })
+		}
+	}
+}
+
+func storm(t *testing.T, ordered bool, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	c := newCluster(t, false, "a", "b")
+	c.topic("t", 8)
+	cfg := rocketmq.Config{RevokeTimeout: 2 * time.Second, CommitEvery: time.Second}
+	producer := c.open(cfg, "producer")
+	var mu sync.Mutex
+	owners := map[string]int{}   // members at work on a lane
+	last := map[string]int64{}   // highest offset that was handled, by lane
+	missing := map[string]bool{} // messages that did not come yet
+	var members []*member
+	join := func(n int) {
+		m := &member{consumer: newConsumer(t), conn: c.open(cfg, fmt.Sprintf("member-%d", n))}
+		m.handle = func(l driver.Lane, d *driver.Delivery) driver.Settlement {
+			mu.Lock()
+			owners[l.Name()]++
+			if owners[l.Name()] > 1 && ordered {
+				t.Errorf("two members are at work on %s", l.Name())
+			}
+			if d.Offset > last[l.Name()]+1 && ordered {
+				t.Errorf("on %s offset %d came behind %d", l.Name(), d.Offset, last[l.Name()])
+			}
+			last[l.Name()] = max(last[l.Name()], d.Offset)
+			delete(missing, string(d.Body))
+			mu.Unlock()
+			time.Sleep(time.Duration(d.Offset%20) * time.Millisecond)
+			mu.Lock()
+			owners[l.Name()]--
+			mu.Unlock()
+			return driver.Settlement{Outcome: driver.Ack}
+		}
+		m.join(m.conn, driver.SubscribeSpec{Group: "g", Topic: "t", Ordered: ordered})
+		members = append(members, m)
+	}
+	for l := range 8 {
+		for _, b := range []string{"a", "b"} {
+			last[fmt.Sprintf("t/%s/%d", b, l)] = -1
+		}
+	}
+	join(0)
+	sent := 0
+	for step := 1; step <= 300; step++ {
+		for range 2 {
+			body := fmt.Sprintf("m%03d", sent)
+			mu.Lock()
+			missing[body] = true
+			mu.Unlock()
+			fill(t, producer, "t", sent, 1)
+			sent++
+		}
+		switch i := rnd.IntN(max(len(members), 1)); {
+		case len(members) < 2 || len(members) < 8 && rnd.IntN(2) == 0:
+			join(step)
+		case rnd.IntN(3) == 0: // it vanishes: nothing is settled or said in time
+			gone, cancel := context.WithCancel(context.Background())
+			cancel()
+			_ = members[i].conn.Close(gone)
+			members = slices.Delete(members, i, i+1)
+		default:
+			if err := members[i].conn.Close(context.Background()); err != nil {
+				t.Errorf("close: %v", err)
+			}
+			members = slices.Delete(members, i, i+1)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	time.Sleep(5 * time.Second)
+	owned := map[string]int{}
+	for _, m := range members {
+		for _, l := range m.names() {
+			owned[l]++
+		}
+	}
+	if len(owned) != 16 {
+		t.Errorf("ordered %v, seed %d: 5s behind the storm %d of 16 lanes have an owner among %d members; locks: %v",
+			ordered, seed, len(owned), len(members), c.held())
+	}
+	for l, n := range owned {
+		if n != 1 {
+			t.Errorf("%s has %d owners", l, n)
+		}
+	}
+	time.Sleep(5 * time.Second)
+	mu.Lock()
+	if len(missing) > 0 {
+		t.Errorf("%d of %d messages did not come", len(missing), sent)
+	}
+	mu.Unlock()
+	for _, m := range members {
+		_ = m.conn.Close(context.Background())
+	}
+	_ = producer.Close(context.Background())
+	if left := c.members("g"); len(left) > 0 {
+		t.Errorf("members are left: %s", strings.Join(left, ", "))
+	}
+}
+
+// held are the locks that brokers keep.
+func (c *cluster) held() (out []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.brokers {
+		for key, l := range p.locks {
+			out = append(out, p.name+" "+key+" "+l.by)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// member is a consumer with a client of its own.
+type member struct {
+	*consumer
+	conn driver.Conn
+}
