@@ -392,7 +392,7 @@ func TestCluster_HalfOpen(t *testing.T) {
 			n.freeze()
 		}
 		var first, last error
-		recovered := time.Duration(0)
+		var recovered time.Duration
 		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 			r := sendOne(t.Context(), conn, &driver.Message{Topic: "t", Body: []byte("again"), QueueSet: true})
 			if recovered = time.Since(began); r.Err == nil {

@@ -86,7 +86,7 @@ func directResult(o driver.Outcome) string {
 func (g *group) laneOf(topic string, q Queue) *lane {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var any *lane
+	var other *lane
 	for _, f := range g.feeds {
 		f.mu.Lock()
 		begun := f.begun
@@ -101,12 +101,12 @@ func (g *group) laneOf(topic string, q Queue) *lane {
 			if f.queue == q {
 				return l
 			}
-			if any == nil || any.info.Retry {
-				any = l
+			if other == nil || other.info.Retry {
+				other = l
 			}
 		}
 	}
-	return any
+	return other
 }
 
 // offer puts a message in front of a lane that is not one of its queue now.
