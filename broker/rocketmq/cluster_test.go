@@ -280,7 +280,7 @@ func TestCluster_SlaveAlone(t *testing.T) {
 		a.master.set(down)
 		c.with(func() { a.deposed = true })
 		time.Sleep(31 * time.Second) // the routes are renewed
-		before := len(c.brokers["b"].sends)
+		before := len(c.brokers["b"].sent())
 		began := time.Now()
 		for n := 20; n < 40; n++ {
 			s.send(n)
@@ -323,11 +323,11 @@ func TestCluster_RouteShrinks(t *testing.T) {
 		if got := m.names(); !slices.Equal(got, []string{"t/a/0", "t/a/1"}) {
 			t.Errorf("the lanes are %q, the topic is on a only", got)
 		}
-		stored := len(c.brokers["b"].sends)
+		stored := len(c.brokers["b"].sent())
 		for n := 8; n < 16; n++ {
 			s.send(n)
 		}
-		if n := len(c.brokers["b"].sends) - stored; n != 0 {
+		if n := len(c.brokers["b"].sent()) - stored; n != 0 {
 			t.Errorf("%d messages went to a broker without the topic", n)
 		}
 		c.topic("t", 3)

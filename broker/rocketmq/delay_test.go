@@ -42,12 +42,12 @@ func TestDelay_Release4(t *testing.T) {
 			if r.Err != nil || r.Offset != -1 {
 				t.Fatalf("a delay of %v: %+v", l, r)
 			}
-			props := message.ParseProperties(c.brokers["a"].sends[i].Properties)
+			props := message.ParseProperties(c.brokers["a"].sent()[i].Properties)
 			if got, timer := props[message.Delay], props[message.TimerDeliverMs]; got != itoa(i+1) || timer != "" {
 				t.Errorf("a delay of %v went as level %q, timer %q", l, got, timer)
 			}
 		}
-		sent := len(c.brokers["a"].sends)
+		sent := len(c.brokers["a"].sent())
 		for _, d := range []time.Duration{time.Second / 2, 7 * time.Second, 10*time.Second + time.Millisecond, 3 * time.Hour} {
 			m := &driver.Message{Topic: "t", BornAt: time.Now()}
 			m.DeliverAt = m.BornAt.Add(d)
@@ -55,7 +55,7 @@ func TestDelay_Release4(t *testing.T) {
 				t.Errorf("a delay of %v: %v", d, r.Err)
 			}
 		}
-		if n := len(c.brokers["a"].sends); n != sent {
+		if n := len(c.brokers["a"].sent()); n != sent {
 			t.Errorf("%d messages with delays that the broker does not have were sent", n-sent)
 		}
 	})
@@ -108,7 +108,7 @@ func TestDelay_Release5(t *testing.T) {
 		if r := sendOne(t.Context(), conn, m); r.Err != nil {
 			t.Fatal(r.Err)
 		}
-		props := message.ParseProperties(c.brokers["a"].sends[0].Properties)
+		props := message.ParseProperties(c.brokers["a"].sent()[0].Properties)
 		if want := itoa(int(m.DeliverAt.UnixMilli()) + 1); props[message.TimerDeliverMs] != want || props[message.Delay] != "" {
 			t.Errorf("the message has %q, want it due at %s", props, want)
 		}
@@ -126,7 +126,7 @@ func TestDelay_OldBrokerBehindNewNameServer(t *testing.T) {
 		if !errors.As(r.Err, &e) || e.Code != driver.Unsupported || e.Retryable || e.MaybeDone {
 			t.Errorf("a delayed message to a broker of 4.9.8: %v", r.Err)
 		}
-		if n := len(c.brokers["a"].sends); n != 0 {
+		if n := len(c.brokers["a"].sent()); n != 0 {
 			t.Errorf("%d messages were sent", n)
 		}
 		if r := sendOne(t.Context(), conn, &driver.Message{Topic: "t"}); r.Err != nil {

@@ -3,6 +3,7 @@ package rocketmq_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,17 +69,18 @@ func TestDetect_RefusalsWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, conn := twoMasters(t, rocketmq.Config{})
-		busy := true
+		var busy atomic.Bool
+		busy.Store(true)
 		c.with(func() {
 			c.brokers["a"].onSend = func(remoting.SendMessage, int) *remoting.Command {
-				if busy {
+				if busy.Load() {
 					return &remoting.Command{Code: remoting.ResSystemBusy, Remark: "busy"}
 				}
 				return nil
 			}
 		})
 		c.wentTo(conn, 2)
-		busy = false
+		busy.Store(false)
 		time.Sleep(10*time.Second - time.Nanosecond)
 		if a, _ := c.wentTo(conn, 4); a != 0 {
 			t.Errorf("%d messages went to a broker that said it was busy", a)
@@ -87,9 +89,11 @@ func TestDetect_RefusalsWait(t *testing.T) {
 		if a, b := c.wentTo(conn, 4); a != 2 || b != 2 {
 			t.Errorf("%d and %d messages ten seconds later", a, b)
 		}
-		if n := c.brokers["a"].calls[remoting.ReqGetMaxOffset]; n != 0 {
-			t.Errorf("the broker was asked %d times", n)
-		}
+		c.with(func() {
+			if n := c.brokers["a"].calls[remoting.ReqGetMaxOffset]; n != 0 {
+				t.Errorf("the broker was asked %d times", n)
+			}
+		})
 	})
 }
 
@@ -104,14 +108,12 @@ func TestDetect_Ends(t *testing.T) {
 		c.wentTo(conn, 2)
 		c.with(func() { c.brokers["a"].deposed = true })
 		time.Sleep(31 * time.Second) // the routes are renewed
-		c.mu.Lock()
-		before := c.dials[c.brokers["a"].master.addr]
-		c.mu.Unlock()
+		before := c.dialed(c.brokers["a"].master)
 		time.Sleep(time.Minute)
 		if err := conn.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if n := c.dials[c.brokers["a"].master.addr]; n != before {
+		if n := c.dialed(c.brokers["a"].master); n != before {
 			t.Errorf("a broker that is gone was asked %d more times", n-before)
 		}
 	})

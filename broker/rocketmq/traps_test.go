@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,13 +93,13 @@ func TestTrap_StoredCopyCountsAsFailed(t *testing.T) {
 	for _, code := range []int{remoting.ResFlushDiskTimeout, remoting.ResFlushSlaveTimeout, remoting.ResSlaveNotAvailable} {
 		synctest.Test(t, func(t *testing.T) {
 			c, a, conn := one(t)
-			copies := 0
+			var copies atomic.Int32
 			c.with(func() {
 				a.onSend = func(h remoting.SendMessage, _ int) *remoting.Command {
 					if h.Topic != driver.RetryTopic("g") {
 						return nil
 					}
-					copies++
+					copies.Add(1)
 					return &remoting.Command{Code: code, Fields: ok("msgId", "", "queueId", "0", "queueOffset", "0").Fields}
 				}
 			})
@@ -107,8 +108,8 @@ func TestTrap_StoredCopyCountsAsFailed(t *testing.T) {
 			m.join(conn, spec)
 			fill(t, conn, "t", 0, 1)
 			time.Sleep(5 * time.Second)
-			if at := c.position(); copies != 1 || at != 1 || m.errors() != nil {
-				t.Errorf("code %d: %d copies, position %d: %v", code, copies, at, m.errors())
+			if at := c.position(); copies.Load() != 1 || at != 1 || m.errors() != nil {
+				t.Errorf("code %d: %d copies, position %d: %v", code, copies.Load(), at, m.errors())
 			}
 		})
 	}
@@ -154,8 +155,8 @@ func TestTrap_OrderlyFailureLosesTheMessage(t *testing.T) {
 		time.Sleep(time.Second)
 		fill(t, conn, "t", 2, 1)
 		time.Sleep(time.Minute)
-		if want := []string{"m000", "m001", "m001", "m001", "m001", "m002"}; !slices.Equal(m.got, want) || c.position() != 3 {
-			t.Errorf("there came %q, the position is %d", m.got, c.position())
+		if want := []string{"m000", "m001", "m001", "m001", "m001", "m002"}; !slices.Equal(m.came(), want) || c.position() != 3 {
+			t.Errorf("there came %q, the position is %d", m.came(), c.position())
 		}
 	})
 }
@@ -311,10 +312,11 @@ func TestTrap_ErrorTakenForNoPosition(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, a, conn := one(t)
-			broken := true
+			var broken atomic.Bool
+			broken.Store(true)
 			inner := a.master.handle
 			a.master.handle = func(p *peer, req *remoting.Command) *remoting.Command {
-				if req.Code == remoting.ReqQueryConsumerOffset && broken {
+				if req.Code == remoting.ReqQueryConsumerOffset && broken.Load() {
 					b := *answer
 					return &b
 				}
@@ -328,7 +330,7 @@ func TestTrap_ErrorTakenForNoPosition(t *testing.T) {
 			if got := m.bodies(); len(got) != 0 {
 				t.Errorf("%s: there came %q before the position was known", name, got)
 			}
-			broken = false
+			broken.Store(false)
 			time.Sleep(2 * time.Second)
 			if got := m.bodies(); !slices.Equal(got, []string{"m002"}) {
 				t.Errorf("%s: there came %q, the position is 2", name, got)
