@@ -151,6 +151,7 @@ func (t topicAdmin) DeleteTopic(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	defer t.c.routes.forget(name)
 	return t.c.awaitRoute(ctx, op, name, func(_ *route, err *driver.Error) bool { return err != nil && err.Code == driver.NotFound })
 }
 

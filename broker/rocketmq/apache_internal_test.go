@@ -123,3 +123,38 @@ func TestStorePosition_SlaveDoesNotKeep(t *testing.T) {
 		}
 	}
 }
+
+// A name server that has just come back does not know the topics yet; who knew
+// them goes on.
+func TestRoutes_NameServerThatForgot(t *testing.T) {
+	broker, err := embedded.Open("", embedded.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.Open(broker, server.Config{Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(s.Close(context.Background()), broker.Close(context.Background())); err != nil {
+			t.Error(err)
+		}
+	}()
+	opened, err := New(Config{NameServers: []string{s.Addr().String()}, OffsetDir: t.TempDir()}).Open(t.Context(), driver.Config{ClientID: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := opened.(*conn)
+	defer func() { _ = c.Close(context.Background()) }()
+	known := c.routes.learn("t", c.routes.topic("t"), remoting.Route{Brokers: []remoting.BrokerData{{Name: "b"}}})
+	if _, err := c.routes.renew(t.Context(), "t", 0); err == nil || err.Code != driver.NotFound {
+		t.Fatalf("the name server was asked and answered %v", err)
+	}
+	if r, err := c.routes.get(t.Context(), "t"); err != nil || r != known {
+		t.Errorf("got %v, %v; want the route that was known", r, err)
+	}
+	c.routes.forget("t") // as DeleteTopic does
+	if _, err := c.routes.get(t.Context(), "t"); err == nil {
+		t.Error("the route of a topic that was deleted here is still known")
+	}
+}

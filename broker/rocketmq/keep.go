@@ -67,7 +67,7 @@ func (c *conn) refresh(topic string, gap time.Duration) {
 		c.log.Warn("a route is not to be had; the one before counts", slog.String("topic", topic), slog.Any("error", err))
 		return
 	}
-	if before == after {
+	if before == after || err != nil {
 		return
 	}
 	for _, g := range c.allGroups() {

@@ -22,13 +22,21 @@ type nameServers struct {
 // ask asks until one answers, whatever the code. The time that ctx leaves is
 // shared among those still to be asked, and one that did not answer is not the
 // first of the next question: a name server that is silent delays one of them.
+// One that knows nothing of what was asked may just have come back; its answer
+// counts if no other knows more.
 func (n *nameServers) ask(ctx context.Context, req *remoting.Command) (*remoting.Command, string, error) {
 	first := int(n.last.Load())
 	var errs []error
+	var ignorant *remoting.Command
+	var who string
 	for i := range n.addrs {
 		at := (first + i) % len(n.addrs)
 		a, err := n.links.call(ctx, n.share(ctx, len(n.addrs)-i), n.addrs[at], req)
 		if err == nil {
+			if knowsNothing(req.Code, a) {
+				ignorant, who = a, n.addrs[at]
+				continue
+			}
 			return a, n.addrs[at], nil
 		}
 		errs = append(errs, err)
@@ -36,6 +44,9 @@ func (n *nameServers) ask(ctx context.Context, req *remoting.Command) (*remoting
 			break
 		}
 		n.last.CompareAndSwap(int32(at), int32((at+1)%len(n.addrs)))
+	}
+	if ignorant != nil && ctx.Err() == nil {
+		return ignorant, who, nil
 	}
 	return nil, "", fmt.Errorf("no name server answers: %w", errors.Join(errs...))
 }
@@ -46,4 +57,18 @@ func (n *nameServers) share(ctx context.Context, left int) time.Duration {
 		return min(n.timeout, time.Until(end)/time.Duration(left))
 	}
 	return n.timeout
+}
+
+// knowsNothing reports whether a name server does not know the topic or any
+// broker.
+func knowsNothing(code int, a *remoting.Command) bool {
+	switch code {
+	case remoting.ReqGetRoute:
+		return a.Code == remoting.ResTopicNotExist
+	case remoting.ReqGetClusterInfo:
+		info, err := remoting.DecodeClusterInfo(a.Body)
+		return a.Code == remoting.ResSuccess && err == nil && len(info.Brokers) == 0
+	default:
+		return false
+	}
 }

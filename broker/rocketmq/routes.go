@@ -196,12 +196,9 @@ func (r *routes) ask(ctx context.Context, topic string, t *topicRoute, gap time.
 	if err != nil {
 		return nil, unanswered(ctx, op, err, false)
 	}
-	switch a.Code {
-	case remoting.ResSuccess:
-	case remoting.ResTopicNotExist:
-		r.forget(t)
-		fallthrough
-	default:
+	if a.Code != remoting.ResSuccess {
+		// What was known counts for those who have work to do: a name server that
+		// has just come back knows nothing before the brokers have told it again.
 		return nil, refused(op, addr, a)
 	}
 	raw, err := remoting.DecodeRoute(a.Body)
@@ -211,11 +208,13 @@ func (r *routes) ask(ctx context.Context, topic string, t *topicRoute, gap time.
 	return r.learn(topic, t, raw), nil
 }
 
-// forget drops the route of a topic that does not exist.
-func (r *routes) forget(t *topicRoute) {
+// forget drops the route of a topic that was deleted here.
+func (r *routes) forget(topic string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.known = nil
+	if t := r.topics[topic]; t != nil {
+		t.known = nil
+	}
 }
 
 // learn keeps what a name server said. A route that is the same keeps its

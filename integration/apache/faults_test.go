@@ -52,6 +52,7 @@ func nameServerDies(t *testing.T, c *peer.Cluster) ledger.Verdict {
 	l.join("late", 0)
 	l.goesOn("a member joined meanwhile", 2*time.Second)
 	must(t, c.Names[0].Start())
+	must(t, c.Registered(patience))
 	return l.end()
 }
 
@@ -66,6 +67,7 @@ func nameServersDie(t *testing.T, c *peer.Cluster) ledger.Verdict {
 	for _, s := range c.Names {
 		must(t, s.Start())
 	}
+	l.goesOn("the name servers are back and know nothing yet", 3*time.Second)
 	must(t, c.Registered(patience))
 	return l.end()
 }
