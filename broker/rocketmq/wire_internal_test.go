@@ -84,9 +84,12 @@ func (w *wire) Write(b []byte) (int, error) {
 		frame := rest[:size]
 		rest = rest[size:]
 		a := asking{number(frame, `"code":`), number(frame, `"opaque":`), frame}
-		if a.code == remoting.ReqGetRoute {
+		switch a.code {
+		case remoting.ReqGetRoute:
 			w.reply(a, remoting.ResSuccess, "", wireRoute)
-		} else {
+		case remoting.ReqGetKVConfig:
+			w.reply(a, remoting.ResQueryNotFound, "", nil)
+		default:
 			w.answer(w, a)
 		}
 	}
