@@ -5,6 +5,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -59,7 +60,7 @@ func (w *writer) ensureTopic(name string) (*topicPlan, *driver.Error) {
 	}
 	queues := w.plan.queues
 	switch {
-	case internalTopic(name):
+	case envelope.Internal(name):
 		queues = 1
 	case !w.plan.autoCreate:
 		return nil, driver.Errorf(driver.NotFound, "", "topic %q does not exist and is not created by its first use (NoAutoCreate)", name)

@@ -22,11 +22,6 @@ func retryTopic(group string) string { return driver.RetryTopic(group) }
 // groupOfRetry is the inverse of retryTopic.
 func groupOfRetry(topic string) string { return strings.TrimPrefix(topic, retryTopic("")) }
 
-// internalTopic reports whether the broker makes the topic by itself.
-func internalTopic(name string) bool {
-	return strings.HasPrefix(name, "%RETRY%") || strings.HasPrefix(name, "%DLQ%")
-}
-
 func laneName(topic string, queue int) string { return topic + "/" + strconv.Itoa(queue) }
 
 // sendJob stores the messages of one Send. Jobs are used again and again.

@@ -12,6 +12,7 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/halves"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -296,7 +297,7 @@ func (j *putJob) place(w *writer, it *putItem) (*topicPlan, int, *driver.Error) 
 	}
 	t := w.plan.topic(name)
 	if len(t.next) == 0 {
-		if !internalTopic(name) {
+		if !envelope.Internal(name) {
 			return nil, 0, driver.Errorf(driver.NotFound, "", "topic %q does not exist", name)
 		}
 		if err := driver.ValidTopic(name); err != nil {

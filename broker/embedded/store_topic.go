@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 )
 
 // Topic is a topic as a [Store] keeps it.
@@ -183,7 +184,7 @@ func (s *Store) EnsureRetry(ctx context.Context, group string, topics []string) 
 		if err := driver.ValidTopic(t); err != nil {
 			return driver.Errorf(driver.InvalidArgument, op, "%w", err)
 		}
-		if !internalTopic(t) && s.e.st.retryQueue(group, t) < 0 {
+		if !envelope.Internal(t) && s.e.st.retryQueue(group, t) < 0 {
 			missing = append(missing, t)
 		}
 	}

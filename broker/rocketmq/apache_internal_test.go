@@ -92,8 +92,9 @@ func TestAnswerCheck_CommitIsNotRepeated(t *testing.T) {
 	}
 }
 
-// What a slave takes while there is no master is forgotten when that is back.
-func TestStorePosition_SlaveDoesNotKeep(t *testing.T) {
+// bundled is a client of a bundled broker, and the address of that.
+func bundled(t *testing.T) (*conn, string) {
+	t.Helper()
 	broker, err := embedded.Open("", embedded.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -102,22 +103,27 @@ func TestStorePosition_SlaveDoesNotKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := errors.Join(s.Close(context.Background()), broker.Close(context.Background())); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	c, err := New(Config{NameServers: []string{s.Addr().String()}, OffsetDir: t.TempDir()}).Open(t.Context(), driver.Config{ClientID: "c"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = c.Close(context.Background()) }()
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	return c.(*conn), s.Addr().String()
+}
+
+// What a slave takes while there is no master is forgotten when that is back.
+func TestStorePosition_SlaveDoesNotKeep(t *testing.T) {
+	c, addr := bundled(t)
 	if err := c.Extensions().Topics.CreateTopic(t.Context(), driver.TopicInfo{Name: "t", Queues: 1}); err != nil {
 		t.Fatal(err)
 	}
 	for id, want := range []bool{true, false} {
-		c := c.(*conn)
-		c.routes.learnBroker(remoting.BrokerData{Name: "b", Addrs: []remoting.BrokerAddr{{ID: int64(id), Addr: s.Addr().String()}}})
+		c.routes.learnBroker(remoting.BrokerData{Name: "b", Addrs: []remoting.BrokerAddr{{ID: int64(id), Addr: addr}}})
 		if kept, err := c.storePosition(t.Context(), "store", "g", Queue{"t", "b", 0}, 0); err != nil || kept != want {
 			t.Errorf("the broker with the number %d has kept it: %v, %v; want %v", id, kept, err, want)
 		}
@@ -127,25 +133,7 @@ func TestStorePosition_SlaveDoesNotKeep(t *testing.T) {
 // A name server that has just come back does not know the topics yet; who knew
 // them goes on.
 func TestRoutes_NameServerThatForgot(t *testing.T) {
-	broker, err := embedded.Open("", embedded.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := server.Open(broker, server.Config{Listen: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := errors.Join(s.Close(context.Background()), broker.Close(context.Background())); err != nil {
-			t.Error(err)
-		}
-	}()
-	opened, err := New(Config{NameServers: []string{s.Addr().String()}, OffsetDir: t.TempDir()}).Open(t.Context(), driver.Config{ClientID: "c"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := opened.(*conn)
-	defer func() { _ = c.Close(context.Background()) }()
+	c, _ := bundled(t)
 	known := c.routes.learn("t", c.routes.topic("t"), remoting.Route{Brokers: []remoting.BrokerData{{Name: "b"}}})
 	if _, err := c.routes.renew(t.Context(), "t", 0); err == nil || err.Code != driver.NotFound {
 		t.Fatalf("the name server was asked and answered %v", err)

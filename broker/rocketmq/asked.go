@@ -84,27 +84,23 @@ func (c *conn) runningInfo(req *remoting.Command) *remoting.Command {
 	}}
 	data, _ := g.consumerData()
 	info.Subscriptions = data.Subscriptions
-	g.mu.Lock()
-	feeds := make([]*feed, 0, len(g.feeds))
 	ordered := false
-	for _, f := range g.feeds {
-		feeds = append(feeds, f)
-	}
+	g.mu.Lock()
 	for _, s := range g.subs {
 		ordered = ordered || s.spec.Ordered
 		info.Topics = append(info.Topics, remoting.TopicStatus{Topic: s.spec.Topic})
 	}
 	g.mu.Unlock()
 	info.Properties.AddBool(remoting.PropOrderly, ordered)
-	for _, f := range feeds {
-		info.Queues = append(info.Queues, f.running())
+	for _, f := range g.every() {
+		info.Queues = append(info.Queues, f.status())
 	}
 	return &remoting.Command{Code: remoting.ResSuccess, Body: info.AppendTo(nil)}
 }
 
-// running tells what the feed has of its queue: cached is what waits for a
+// status tells what the feed has of its queue: cached is what waits for a
 // Fetch, transaction what is with handlers.
-func (f *feed) running() remoting.QueueRunning {
+func (f *feed) status() remoting.QueueRunning {
 	n := f.inFlight()
 	f.mu.Lock()
 	defer f.mu.Unlock()

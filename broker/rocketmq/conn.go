@@ -187,10 +187,8 @@ func (c *conn) Health(ctx context.Context) error {
 	if err := c.use(ctx, op); err != nil {
 		return err
 	}
-	if _, err := c.reach(ctx, op); err != nil {
-		return err
-	}
-	return nil
+	_, err := c.reach(ctx, op)
+	return asError(err)
 }
 
 // reach answers the release of a name server.
@@ -236,10 +234,7 @@ func (c *conn) Close(ctx context.Context) error {
 	c.mu.Lock()
 	if c.closing {
 		c.mu.Unlock()
-		if err := await(ctx, c.finished, "close client "+c.id); err != nil {
-			return err
-		}
-		return nil
+		return asError(await(ctx, c.finished, "close client "+c.id))
 	}
 	c.closing = true
 	var subs []*subscription

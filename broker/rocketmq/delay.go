@@ -70,11 +70,11 @@ func (d delay) property() (name, value string) {
 	}
 }
 
-// hasTimers makes sure that a broker delays to a time where the settings do not
-// say so: one of RocketMQ 4 ignores the time and delivers at once. Its release
-// is in every answer.
-func (c *conn) hasTimers(ctx context.Context, limit time.Duration, op, addr string) *driver.Error {
-	if c.cfg.Delay != driver.NoDelay {
+// keeps makes sure that a broker delays by d where the settings do not say so:
+// one of RocketMQ 4 ignores a time and delivers at once. Its release is in every
+// answer.
+func (c *conn) keeps(ctx context.Context, limit time.Duration, op, addr string, d delay) *driver.Error {
+	if d.due == 0 || d.level > 0 || c.cfg.Delay != driver.NoDelay {
 		return nil
 	}
 	v := c.links.version(addr)

@@ -2,7 +2,6 @@ package rocketmq
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -23,16 +22,15 @@ const (
 func (c *conn) sendFailed(q Queue, err *driver.Error) {
 	c.suspect(q.Topic)
 	c.avoid.failed(q.Broker)
-	if _, answered := errors.AsType[*RefusedError](err); answered {
+	if isRefusal(err) || !c.avoid.probe(q.Broker) {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closing && c.avoid.probe(q.Broker) {
-		c.wg.Go(func() {
-			defer c.avoid.probed(q.Broker)
-			c.probe(q)
-		})
+	begun := c.spawn(func() {
+		defer c.avoid.probed(q.Broker)
+		c.probe(q)
+	})
+	if !begun {
+		c.avoid.probed(q.Broker)
 	}
 }
 

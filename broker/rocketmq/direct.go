@@ -84,14 +84,9 @@ func directResult(o driver.Outcome) string {
 // laneOf answers a lane by which a subscription gets messages of a topic: that
 // of the queue if the member has it, else any; nil if there is none.
 func (g *group) laneOf(topic string, q Queue) *lane {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	var other *lane
-	for _, f := range g.feeds {
-		f.mu.Lock()
-		begun := f.begun
-		f.mu.Unlock()
-		if !begun || f.stopping() {
+	for _, f := range g.every() {
+		if !f.running() {
 			continue
 		}
 		for _, l := range f.lanes {

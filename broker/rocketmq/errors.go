@@ -72,6 +72,20 @@ func refused(op, addr string, a *remoting.Command) *driver.Error {
 	return e
 }
 
+// isRefusal reports whether a broker or name server has answered, and refused.
+func isRefusal(err *driver.Error) bool {
+	_, ok := errors.AsType[*RefusedError](err)
+	return ok
+}
+
+// asError is err as an error that is nil where err is.
+func asError(err *driver.Error) error {
+	if err == nil {
+		return nil
+	}
+	return err
+}
+
 // unanswered makes the error of a request that got no answer. Asked is the ctx
 // of the caller, which tells its end from that of the request. Changes: the
 // request would have changed something.

@@ -117,6 +117,13 @@ func newFeed(g *group, q Queue, number int) *feed {
 // stopping reports whether the feed is to end or has ended.
 func (f *feed) stopping() bool { return f.ctx.Err() != nil }
 
+// running reports whether its lanes have been given out and not been taken back.
+func (f *feed) running() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.begun && !f.stopping()
+}
+
 // serves reports whether a lane of f belongs to s.
 func (f *feed) serves(s *subscription) bool {
 	return slices.ContainsFunc(f.lanes, func(l *lane) bool { return l.sub == s })

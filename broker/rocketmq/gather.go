@@ -2,11 +2,11 @@ package rocketmq
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -58,7 +58,7 @@ func newGatherer(c *conn) *gatherer {
 
 // takes reports whether a message may go with others in one request.
 func (g *gatherer) takes(o *outgoing) bool {
-	return !g.c.cfg.NoGathering && o.due == 0 && !o.fresh && !isInternal(o.m.Topic) && !g.c.compresses(o.m.Body) && o.wireSize() <= gatherRoom
+	return !g.c.cfg.NoGathering && o.due == 0 && !o.fresh && !envelope.Internal(o.m.Topic) && !g.c.compresses(o.m.Body) && o.wireSize() <= gatherRoom
 }
 
 // send sends one message.
@@ -158,11 +158,6 @@ func (g *gatherer) pop(l *gathering, err *driver.Error) *gathered {
 	l.batches[0] = nil
 	l.batches = l.batches[1:]
 	return b
-}
-
-func isRefusal(err *driver.Error) bool {
-	_, ok := errors.AsType[*RefusedError](err)
-	return ok
 }
 
 // run sends what has gathered, and what gathers meanwhile.

@@ -187,6 +187,17 @@ func (g *group) all() []*subscription {
 	return out
 }
 
+// every are the feeds of the group, those included that end or have not begun.
+func (g *group) every() []*feed {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]*feed, 0, len(g.feeds))
+	for _, f := range g.feeds {
+		out = append(out, f)
+	}
+	return out
+}
+
 // topics are those whose brokers the group deals with, the retry topic included.
 func (g *group) topics() []string {
 	g.mu.Lock()

@@ -100,17 +100,8 @@ func (c *conn) eachGroup(f func(ctx context.Context, g *group)) {
 
 // commitAll stores the positions that have changed.
 func (g *group) commitAll(ctx context.Context) {
-	g.mu.Lock()
-	feeds := make([]*feed, 0, len(g.feeds))
-	for _, f := range g.feeds {
-		feeds = append(feeds, f)
-	}
-	g.mu.Unlock()
-	for _, f := range feeds {
-		f.mu.Lock()
-		begun := f.begun
-		f.mu.Unlock()
-		if !begun || f.stopping() {
+	for _, f := range g.every() {
+		if !f.running() {
 			continue
 		}
 		if err := f.commit(ctx); err != nil && ctx.Err() == nil {

@@ -197,10 +197,7 @@ func (l *lane) Seek(ctx context.Context, p driver.Position) error {
 	if err != nil {
 		return err
 	}
-	if err := l.f.move(ctx, at); err != nil {
-		return err
-	}
-	return nil
+	return asError(l.f.move(ctx, at))
 }
 
 // revoke lets the subscriber settle its work, and ends the lane.

@@ -41,18 +41,23 @@ func (c *conn) writer(op, broker string) (string, *driver.Error) {
 	return addr, nil
 }
 
+// askOf asks the writer of a queue something about it; see call.
+func (c *conn) askOf(ctx context.Context, op string, q Queue, req *remoting.Command, also ...int) (*remoting.Command, *driver.Error) {
+	addr, err := c.writer(op, q.Broker)
+	if err != nil {
+		return nil, err
+	}
+	req.Fields.Add("bname", q.Broker)
+	return c.call(ctx, op, addr, req, false, also...)
+}
+
 // position answers the stored position of a group on a queue, noPosition if
 // there is none. An error is never taken for none.
 func (c *conn) position(ctx context.Context, group string, q Queue) (int64, *driver.Error) {
 	op := "read the position of group " + group + " on " + q.String()
-	addr, err := c.writer(op, q.Broker)
-	if err != nil {
-		return 0, err
-	}
 	req := &remoting.Command{Code: remoting.ReqQueryConsumerOffset}
 	remoting.QueryOffset{Group: group, Topic: q.Topic, QueueID: int32(q.ID)}.AppendTo(&req.Fields)
-	req.Fields.Add("bname", q.Broker)
-	a, err := c.call(ctx, op, addr, req, false, remoting.ResQueryNotFound)
+	a, err := c.askOf(ctx, op, q, req, remoting.ResQueryNotFound)
 	if err != nil {
 		return 0, err
 	}
@@ -74,14 +79,9 @@ func offsetField(op string, a *remoting.Command) (int64, *driver.Error) {
 // bound answers the first offset of a queue, or with ReqGetMaxOffset the one
 // behind the last.
 func (c *conn) bound(ctx context.Context, op string, code int, q Queue) (int64, *driver.Error) {
-	addr, err := c.writer(op, q.Broker)
-	if err != nil {
-		return 0, err
-	}
 	req := &remoting.Command{Code: code}
 	remoting.QueueOffset{Topic: q.Topic, QueueID: int32(q.ID), Committed: true}.AppendTo(&req.Fields)
-	req.Fields.Add("bname", q.Broker)
-	a, err := c.call(ctx, op, addr, req, false)
+	a, err := c.askOf(ctx, op, q, req)
 	if err != nil {
 		return 0, err
 	}
@@ -125,14 +125,9 @@ func (c *conn) search(ctx context.Context, op string, q Queue, t time.Time, high
 	if ms <= 0 {
 		return 0, nil
 	}
-	addr, err := c.writer(op, q.Broker)
-	if err != nil {
-		return 0, err
-	}
 	req := &remoting.Command{Code: remoting.ReqSearchOffsetByTimestamp}
 	remoting.SearchOffset{Topic: q.Topic, QueueID: int32(q.ID), Timestamp: ms}.AppendTo(&req.Fields)
-	req.Fields.Add("bname", q.Broker)
-	a, err := c.call(ctx, op, addr, req, false)
+	a, err := c.askOf(ctx, op, q, req)
 	if err != nil {
 		return 0, err
 	}

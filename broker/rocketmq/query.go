@@ -52,14 +52,6 @@ func (x query) ByID(ctx context.Context, topic, id string) (*driver.Delivery, er
 	return nil, driver.Errorf(driver.NotFound, op, "there is none")
 }
 
-// asError is err as an error that is nil where err is.
-func asError(err *driver.Error) error {
-	if err == nil {
-		return nil
-	}
-	return err
-}
-
 func (x query) route(ctx context.Context, op, topic string) (*route, *driver.Error) {
 	if err := x.c.use(ctx, op); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
@@ -249,7 +250,7 @@ func fail(lane []outgoing, err *driver.Error) {
 
 // batchOf is how many of the first messages of a lane go in one request.
 func batchOf(lane []outgoing) int {
-	if isInternal(lane[0].m.Topic) {
+	if envelope.Internal(lane[0].m.Topic) {
 		return 1
 	}
 	size, n := 0, 0
@@ -262,12 +263,6 @@ func batchOf(lane []outgoing) int {
 		n++
 	}
 	return max(n, 1)
-}
-
-// isInternal reports whether a topic is one of those that brokers take no
-// batches for.
-func isInternal(topic string) bool {
-	return strings.HasPrefix(topic, driver.RetryTopic("")) || strings.HasPrefix(topic, driver.DeadLetterTopic(""))
 }
 
 // header makes the fields of a send.
@@ -356,8 +351,8 @@ func (c *conn) post(ctx context.Context, code int, h remoting.SendMessage, body 
 	}
 	began := time.Now()
 	patience := c.patience(ctx, &lane[0])
-	if lane[0].due > 0 && lane[0].level == 0 {
-		if failed := c.hasTimers(ctx, patience, sendTo(q.String()), addr); failed != nil {
+	if lane[0].due > 0 { // else the name of the send is not worth making
+		if failed := c.keeps(ctx, patience, sendTo(q.String()), addr, lane[0].delay); failed != nil {
 			return failed
 		}
 	}

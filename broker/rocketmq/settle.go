@@ -172,10 +172,8 @@ func (c *conn) store(ctx context.Context, r redelivery) *driver.Error {
 	if err != nil {
 		return err
 	}
-	if due.due > 0 && due.level == 0 {
-		if err := c.hasTimers(ctx, c.cfg.Timeout, op, addr); err != nil {
-			return err
-		}
+	if err := c.keeps(ctx, c.cfg.Timeout, op, addr, due); err != nil {
+		return err
 	}
 	h.BrokerName, h.Properties = broker, r.properties(due)
 	body := r.e.stored.Body

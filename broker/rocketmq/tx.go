@@ -192,10 +192,7 @@ func (t transactor) Resolve(ctx context.Context, h driver.Half, d driver.Decisio
 	if err == nil || err.MaybeDone {
 		known.decided, known.perhaps = d, err != nil
 	}
-	if err != nil {
-		return err
-	}
-	return nil
+	return asError(err)
 }
 
 // decide sends a decision and waits for the answer: what goes out one way, as

@@ -56,3 +56,9 @@ func Check(m *driver.Message, maxBody int) error {
 	}
 	return nil
 }
+
+// Internal reports whether a topic belongs to a group: its retry topic, or its
+// dead letters. Brokers make those themselves and take no batches for them.
+func Internal(topic string) bool {
+	return strings.HasPrefix(topic, driver.RetryTopic("")) || strings.HasPrefix(topic, driver.DeadLetterTopic(""))
+}
