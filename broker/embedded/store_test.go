@@ -325,7 +325,7 @@ func errorAtCall(t *testing.T, n int, failure error, sticky bool) (clean bool) {
 		return nil
 	})
 	sent := map[string]error{}
-	b, err := embedded.Open("", embedded.Config{Queues: 1, FS: fs, SegmentBytes: 6 << 20})
+	b, err := embedded.Open("", embedded.Config{Queues: 1, FS: fs, MaxBody: 128 << 10, SegmentBytes: 256 << 10})
 	if err == nil {
 		conn := b.Connect("main")
 		send := func(id string, size int) {
@@ -335,8 +335,8 @@ func errorAtCall(t *testing.T, n int, failure error, sticky bool) (clean bool) {
 		for i := range 4 {
 			send(fmt.Sprint("small-", i), 10)
 		}
-		send("large-1", 4<<20)
-		send("large-2", 4<<20) // in the next segment
+		send("large-1", 128<<10)
+		send("large-2", 128<<10) // in the next segment
 		c := &consumer{lanes: map[string]driver.Lane{}}
 		if sub, err := conn.Subscribe(t.Context(), spec("g", "t"), c); err == nil {
 			synctest.Wait()

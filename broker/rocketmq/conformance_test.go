@@ -73,7 +73,7 @@ func (s *served) connect(t testing.TB, cfg rocketmq.Config) func(ctx context.Con
 // harness runs the suite against bundled brokers over TCP.
 func harness(disk bool) drivertest.Harness {
 	cfg := embedded.Config{
-		RevokeTimeout: time.Second, CheckAfter: 300 * time.Millisecond, CheckEvery: 300 * time.Millisecond, CheckMax: 3,
+		RevokeTimeout: time.Second, CheckAfter: 700 * time.Millisecond, CheckEvery: 700 * time.Millisecond, CheckMax: 3,
 	}
 	return drivertest.Harness{
 		Limits: drivertest.Limits{

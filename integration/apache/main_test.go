@@ -1,17 +1,13 @@
 package apache
 
 import (
-	"flag"
 	"os"
 	"testing"
+
+	"github.com/sluicemq/sluice/broker/drivertest"
 )
 
-// TestMain lets more tests of the suite run side by side than there are
-// processors: they wait for timers and brokers most of the time.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "32"); err != nil {
-		panic(err)
-	}
+	drivertest.SideBySide(32)
 	os.Exit(m.Run())
 }
