@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -191,7 +192,7 @@ func TestRead_RefusesWhatIsNotAFrame(t *testing.T) {
 		t.Fatalf("before the flush: %v", err)
 	}
 	check(t, l.Flush())
-	for _, pos := range []int64{-1, l.Flushed(), l.Flushed() - 10, 1 << 60} {
+	for _, pos := range []int64{-1, l.Flushed(), l.Flushed() - 10, 1 << 60, math.MaxInt64, math.MaxInt64 - 1, math.MinInt64} {
 		if _, _, err := l.Read(pos, nil); !errors.Is(err, commitlog.ErrRange) {
 			t.Fatalf("position %d: %v", pos, err)
 		}

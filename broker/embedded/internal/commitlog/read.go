@@ -35,7 +35,7 @@ func (l *Log) read(pos int64, guess int, buf []byte) (Kind, []byte, error) {
 	}
 	segs := l.segments()
 	i := segmentAt(segs, pos)
-	if pos < l.start.Load() || pos+Overhead > end {
+	if pos < l.start.Load() || pos > end-Overhead {
 		return 0, nil, fmt.Errorf("read frame at %d: %w, it has %d to %d", pos, ErrRange, l.start.Load(), end)
 	}
 	end, err := l.beforeHole(pos, end)
