@@ -49,8 +49,11 @@ func (s *Server) send(c *conn, req, resp *remoting.Command) error {
 	return s.sendOne(c, &h, t, req, resp)
 }
 
-// multiTag is the filter type of topics whose messages may carry several tags.
-const multiTag = "MULTI_TAG"
+// Filter types of topics: their messages carry one tag, or may carry several.
+const (
+	singleTag = "SINGLE_TAG"
+	multiTag  = "MULTI_TAG"
+)
 
 // protected reports whether clients may not send to a topic.
 func protected(topic string) bool {
@@ -70,8 +73,8 @@ func (s *Server) sendTopic(c *conn, h *remoting.SendMessage) (topicConfig, error
 	if t, ok := s.topics.find(h.Topic); ok && !t.virtual {
 		return t, nil
 	}
-	if err := driver.ValidTopic(h.Topic); err != nil {
-		return topicConfig{}, refuse(remoting.ResInvalidParameter, "%v", err)
+	if err := validTopic(h.Topic); err != nil {
+		return topicConfig{}, refuse(remoting.ResInvalidParameter, "%s", remarkOf(err))
 	}
 	return s.createBySend(c, h)
 }
@@ -91,7 +94,7 @@ func (s *Server) createBySend(c *conn, h *remoting.SendMessage) (topicConfig, er
 	if queues <= 0 {
 		return topicConfig{}, refuse(remoting.ResTopicNotExist, "topic[%s] not exist, apply first please!", h.Topic)
 	}
-	if err := s.topics.room(s.cfg.Limits.Topics); err != nil {
+	if err := s.admitTopic(); err != nil {
 		return topicConfig{}, err
 	}
 	if err := s.store.PutTopic(s.root, embedded.Topic{Name: strings.Clone(h.Topic), Queues: queues}); err != nil {

@@ -79,6 +79,9 @@ func (s *Server) consumer(who client, data remoting.ConsumerData, complete bool)
 	if reg.model != remoting.Clustering {
 		known = nil
 	}
+	if err := s.clients.room(who.conn, data.Group); err != nil {
+		return err // before there is a topic
+	}
 	if err := s.ensureRetry(data.Group, known); err != nil {
 		return err
 	}

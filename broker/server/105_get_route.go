@@ -23,7 +23,7 @@ func getRoute(s *Server, _ *conn, req, resp *remoting.Command) error {
 		if topic == message.AutoCreateTopic {
 			hint = "; topics are not created by their first message here (Config.AutoCreate)"
 		}
-		return refuse(remoting.ResTopicNotExist, "No topic route info in name server for the topic: %s%s", topic, hint)
+		return refuse(remoting.ResTopicNotExist, "No topic route info in name server for the topic: %.255s%s", topic, hint)
 	}
 	resp.Body = s.route(c).AppendTo(nil)
 	return nil

@@ -19,6 +19,10 @@ func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req,
 	if _, owned := ownerOf(h.Topic); owned {
 		return illegal("batch request does not support retry group %s", h.Topic)
 	}
+	now := s.store.NowMs()
+	if f := readFacts(h.Properties, now); f.half || f.level > 0 || f.timer || h.SysFlag&message.SysTransaction != 0 {
+		return illegal("the batch is delayed or transactional, which a batch cannot be")
+	}
 	elements, err := message.DecodeBatch(req.Body, batchMost)
 	if err != nil {
 		return illegal("%v", err)
@@ -28,7 +32,6 @@ func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req,
 	}
 	queue := s.writeQueue(&t, int(h.QueueID))
 	puts := make([]embedded.Put, len(elements))
-	now := s.store.NowMs()
 	for i, e := range elements {
 		f := readFacts(e.Properties, now)
 		if f.half || f.level > 0 || f.timer {

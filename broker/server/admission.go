@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"strings"
 	"sync"
 
@@ -15,6 +16,46 @@ type admission struct {
 	mu     sync.RWMutex
 	groups map[string]struct{}
 	looked int64 // when the store was last looked through, by the clock
+
+	// An operator has to hear of what nobody may create any more, but not each time.
+	topicsFull, groupsFull seldom
+}
+
+// admitTopic refuses another topic when there are as many as clients may
+// create. Topics for retries and dead letters come with their groups.
+func (s *Server) admitTopic() error {
+	n := 0
+	for _, stored := range s.store.Topics() {
+		if _, owned := ownerOf(stored.Name); !owned {
+			n++
+		}
+	}
+	if n < s.cfg.Limits.Topics {
+		return nil
+	}
+	err := refuse(remoting.ResSystemError, "there are %d topics, as many as may be created by clients (Limits.Topics)", n)
+	s.admission.topicsFull.warn(s.log, "a topic was refused", slog.Any("reason", err))
+	return err
+}
+
+// unbounded reports whether what only an administrator can ask for is beyond
+// the limits of what clients create. Without access control anybody can ask.
+func (s *Server) unbounded() bool { return s.acl.Load() != nil }
+
+// admitTopicOfOperator is admitTopic for what needs an administrator.
+func (s *Server) admitTopicOfOperator() error {
+	if s.unbounded() {
+		return nil
+	}
+	return s.admitTopic()
+}
+
+// admitGroupOfOperator is admitGroup for what needs an administrator.
+func (s *Server) admitGroupOfOperator(group string) error {
+	if s.unbounded() {
+		return nil
+	}
+	return s.admitGroup(group)
 }
 
 // admitGroup refuses another group when there are as many as clients may create.
@@ -38,7 +79,9 @@ func (s *Server) admitGroup(group string) error {
 		return nil
 	}
 	if n := len(a.groups); n >= s.cfg.Limits.Groups {
-		return refuse(remoting.ResSystemError, "there are %d consumer groups, as many as clients may create (Limits.Groups)", n)
+		err := refuse(remoting.ResSystemError, "there are %d consumer groups, as many as clients may create (Limits.Groups)", n)
+		a.groupsFull.warn(s.log, "a consumer group was refused", slog.String("group", group), slog.Any("reason", err))
+		return err
 	}
 	a.groups[strings.Clone(group)] = struct{}{}
 	return nil

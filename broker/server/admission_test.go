@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -88,6 +89,51 @@ func TestAdmission_Again(t *testing.T) {
 	p.must(request(remoting.ReqDeleteGroup, "groupName", "first", "cleanOffset", "true"))
 	eventually(t, func() bool { return p.ask(commit("second")).Code == remoting.ResSuccess })
 	p.wantCode(remoting.ResSystemError, commit("third"))
+}
+
+// A group that is refused leaves no topic behind, however many come at once.
+func TestAdmission_RefusedGroupLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := serveOn(t, Config{})
+	p := s.dial(t)
+	var all []remoting.ConsumerData
+	for i := range enrolledMost + 100 {
+		all = append(all, remoting.ConsumerData{Group: fmt.Sprintf("G%d", i), MessageModel: remoting.Clustering})
+	}
+	p.wantCode(remoting.ResSystemError, beatOf("me", all...))
+	if n := len(s.store.Topics()); n == 0 || n > enrolledMost {
+		t.Errorf("there are %d topics; the client may be in %d groups", n, enrolledMost)
+	}
+}
+
+// Where accounts tell operators from clients, the limits on what clients create
+// are none of the operators'. The log tells what is refused, but not each time.
+func TestAdmission_OperatorsGoOn(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	s := serveOn(t, Config{
+		ACL: testACL(t), AutoCreate: true, Limits: Limits{Topics: 1, Groups: 1}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	s.topic(t, "T", 1)
+	p := s.dial(t)
+	admin := func(cmd *remoting.Command) *remoting.Command {
+		remoting.SignCommand(adminKey, adminSecret, cmd)
+		return cmd
+	}
+	for i := range 3 {
+		p.must(admin(createTopicRequest(fmt.Sprintf("T%d", i), 1, 1)))
+		p.must(admin(withBody(remoting.ReqCreateGroup, fmt.Sprintf(`{"groupName":"G%d"}`, i))))
+	}
+	for i := range 3 {
+		p.wantCode(remoting.ResSystemError, admin(outgoing(fmt.Sprintf("new%d", i), 0, "b", "")))
+		p.wantCode(remoting.ResSystemError, admin(request(remoting.ReqUpdateConsumerOffset,
+			"consumerGroup", fmt.Sprintf("new%d", i), "topic", "T", "queueId", "0", "commitOffset", "0")))
+	}
+	for _, line := range []string{"a topic was refused", "a consumer group was refused"} {
+		if n := strings.Count(log.String(), line); n != 1 {
+			t.Errorf("%q is %d times in the log:\n%s", line, n, log.String())
+		}
+	}
 }
 
 func TestHeartbeat_Sizes(t *testing.T) {

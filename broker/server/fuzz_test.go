@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"math"
 	"net"
 	"runtime"
 	"testing"
@@ -142,12 +143,14 @@ func fuzzSeeds() []*remoting.Command {
 		}, ""),
 		with(remoting.ReqQueryMessage, remoting.QueryMessage{Topic: "t", Key: "k", MaxNum: 8, End: 1 << 62}, ""),
 		with(remoting.ReqViewMessageByID, remoting.ViewMessage{Offset: 100}, ""),
+		with(remoting.ReqViewMessageByID, remoting.ViewMessage{Offset: math.MaxInt64}, ""),
 		with(remoting.ReqQueryConsumerOffset, remoting.QueryOffset{Group: "g", Topic: "t"}, ""),
 		with(remoting.ReqUpdateConsumerOffset, remoting.UpdateOffset{Group: "g", Topic: "t", CommitOffset: 1}, ""),
 		with(remoting.ReqCreateTopic, remoting.CreateTopic{Topic: "t", ReadQueues: 4, WriteQueues: 4, Perm: 6, Attributes: "+a=b"}, ""),
 		with(remoting.ReqSearchOffsetByTimestamp, remoting.SearchOffset{Topic: "t", Timestamp: 1}, ""),
 		with(remoting.ReqGetMaxOffset, remoting.QueueOffset{Topic: "t"}, ""),
 		with(remoting.ReqSendBack, remoting.SendBack{Offset: 100, Group: "g", DelayLevel: 1, OriginTopic: "t"}, ""),
+		with(remoting.ReqSendBack, remoting.SendBack{Offset: math.MaxInt64, Group: "g", DelayLevel: 1, OriginTopic: "t"}, ""),
 		with(remoting.ReqEndTransaction, remoting.EndTransaction{ProducerGroup: "g", CommitLogOffset: 100, Decision: 8, MsgID: "u"}, ""),
 		with(remoting.ReqInvokeBrokerToResetOffset, remoting.ResetOffset{Topic: "t", Group: "g", Timestamp: -1, Force: true, QueueID: -1, Offset: -1}, ""),
 		with(remoting.ReqUnregisterClient, remoting.UnregisterClient{ClientID: "c", ProducerGroup: "g", ConsumerGroup: "g"}, ""),

@@ -80,6 +80,20 @@ func newRegistry(clock *clock, l Limits) *registry {
 	}
 }
 
+// room refuses a client another consumer group, as [registry.consume] would.
+func (r *registry) room(c *conn, name string) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	g := r.groups[name]
+	if g == nil && len(r.groups) >= r.groupsMost {
+		return refuse(remoting.ResSystemError, "there are %d consumer groups, as many as may be registered (Limits.Groups)", len(r.groups))
+	}
+	if g == nil || g.members[c] == nil {
+		return c.mayEnroll()
+	}
+	return nil
+}
+
 // consume registers a client as a member of a consumer group. It answers
 // whether the members have to divide the queues anew.
 func (r *registry) consume(who client, reg registration) (changed bool, err error) {
@@ -130,10 +144,17 @@ const enrolledMost = 512
 
 // enroll counts a group that a connection is in. registry.mu is held.
 func (c *conn) enroll() error {
+	if err := c.mayEnroll(); err != nil {
+		return err
+	}
+	c.enrolled++
+	return nil
+}
+
+func (c *conn) mayEnroll() error {
 	if c.enrolled >= enrolledMost {
 		return refuse(remoting.ResSystemError, "the client is in %d groups, as many as one may be in", c.enrolled)
 	}
-	c.enrolled++
 	return nil
 }
 

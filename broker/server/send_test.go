@@ -169,6 +169,11 @@ func TestSend_Refused(t *testing.T) {
 	s := serveOn(t, Config{})
 	s.topic(t, "T", 2)
 	p := s.dial(t)
+	element, err := message.AppendBatch(nil, message.BatchElement{Body: []byte("b")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	oneElement := string(element)
 	for name, c := range map[string]struct {
 		cmd  *remoting.Command
 		code int
@@ -186,6 +191,11 @@ func TestSend_Refused(t *testing.T) {
 		"properties":      {outgoing("T", 0, "b", props("a", strings.Repeat("x", 32760))), remoting.ResMessageIllegal, "bytes"},
 		"missing field":   {request(remoting.ReqSendMessageV2, "b", "T"), remoting.ResSystemError, "missing a"},
 		"empty batch":     {sending(remoting.ReqSendBatch, remoting.SendMessage{Topic: "T", Batch: true, MaxReconsumeTimes: -1}, ""), remoting.ResMessageIllegal, "no message"},
+		"delayed batch":   {sending(remoting.ReqSendBatch, remoting.SendMessage{Topic: "T", Batch: true, Properties: props("DELAY", "3"), MaxReconsumeTimes: -1}, oneElement), remoting.ResMessageIllegal, "delayed"},
+		"half batch":      {sending(remoting.ReqSendBatch, remoting.SendMessage{Topic: "T", Batch: true, Properties: props("TRAN_MSG", "true", "PGROUP", "g"), MaxReconsumeTimes: -1}, oneElement), remoting.ResMessageIllegal, "transactional"},
+		"marked batch":    {sending(remoting.ReqSendBatch, remoting.SendMessage{Topic: "T", Batch: true, SysFlag: message.SysPrepared, MaxReconsumeTimes: -1}, oneElement), remoting.ResMessageIllegal, "transactional"},
+		"no group":        {outgoing("%RETRY%", 0, "b", ""), remoting.ResInvalidParameter, "after the prefix"},
+		"no dead group":   {outgoing("%DLQ%", 0, "b", ""), remoting.ResInvalidParameter, "after the prefix"},
 		"malformed batch": {sending(remoting.ReqSendBatch, remoting.SendMessage{Topic: "T", Batch: true, MaxReconsumeTimes: -1}, "\x00\x00\x00\x05x"), remoting.ResMessageIllegal, "batch"},
 	} {
 		a := p.ask(c.cmd)

@@ -78,6 +78,8 @@ type Server struct {
 	closed   chan struct{}
 	once     sync.Once
 	evicted  int // of conns: had to make room, and have not ended yet; under mu
+
+	refusals seldom // of connections, for the log
 }
 
 // Stats are counts since the start, and the connections of now.
@@ -339,7 +341,9 @@ func (s *Server) admit(nc net.Conn) {
 	}
 	if refused != nil {
 		s.counters.turned.Add(1)
-		s.log.Debug("a connection was refused", slog.String("address", c.remote), slog.Any("reason", refused))
+		if refused != errShutdown { //nolint:errorlint // it is this very one
+			s.refusals.warn(s.log, "a connection was refused", slog.String("address", c.remote), slog.Any("reason", refused))
+		}
 		_ = nc.Close()
 		return
 	}

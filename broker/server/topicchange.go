@@ -44,6 +44,12 @@ func (s *Server) wantedTopic(t remoting.TopicConfig) (topicChange, error) {
 	if t.Perm&^perms != 0 {
 		return bad("topic %s with permission %d, it takes 0 to %d: 4 to read, 2 to write, 1 to inherit", t.Name, t.Perm, perms)
 	}
+	if t.FilterType != "" && t.FilterType != singleTag && t.FilterType != multiTag {
+		return bad("topic %s with filter type %.40q, it takes %s or %s", t.Name, t.FilterType, singleTag, multiTag)
+	}
+	if t.SysFlag < 0 {
+		return bad("topic %s with system flag %d, it takes 0 or more", t.Name, t.SysFlag)
+	}
 	for _, a := range t.Attributes {
 		name, remove := strings.CutPrefix(a.Name, "-")
 		name = strings.TrimPrefix(name, "+")
@@ -97,7 +103,7 @@ func (s *Server) putTopic(ctx context.Context, w topicChange) error {
 	old, exists := s.topics.find(w.Name)
 	if !exists {
 		if _, owned := ownerOf(w.Name); !owned {
-			if err := s.topics.room(s.cfg.Limits.Topics); err != nil {
+			if err := s.admitTopicOfOperator(); err != nil {
 				return err
 			}
 		}

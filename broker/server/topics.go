@@ -161,25 +161,15 @@ func (t *topics) isSystem(name string) bool {
 	return ok || name == message.AutoCreateTopic || strings.HasPrefix(name, "rmq_sys_")
 }
 
-// room refuses another topic when there are as many as clients may create.
-// Topics for retries and dead letters come with their groups.
-func (t *topics) room(most int) error {
-	n := 0
-	for _, stored := range t.store.Topics() {
-		if _, owned := ownerOf(stored.Name); !owned {
-			n++
-		}
-	}
-	if n >= most {
-		return refuse(remoting.ResSystemError, "there are %d topics, as many as may be created by clients (Limits.Topics)", n)
-	}
-	return nil
-}
-
 // validTopic refuses a name that is none, with the accepted form.
 func validTopic(name string) error {
 	if err := driver.ValidTopic(name); err != nil {
 		return refuse(remoting.ResMessageIllegal, "%v", err)
+	}
+	if group, owned := ownerOf(name); owned {
+		if err := validGroup(group); err != nil {
+			return refuse(remoting.ResMessageIllegal, "topic name %s: after the prefix: %s", name, remarkOf(err))
+		}
 	}
 	return nil
 }

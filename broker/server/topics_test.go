@@ -49,14 +49,6 @@ func TestTopics_Settings(t *testing.T) {
 	if _, ok := s.topics.find("T"); ok {
 		t.Error("a deleted topic is there")
 	}
-	s.makeTopic(t, "a", 1)
-	s.makeTopic(t, "%DLQ%g", 1)
-	if err := s.topics.room(2); err != nil {
-		t.Errorf("one topic and one of a group: %v", err)
-	}
-	if s.topics.room(1) == nil {
-		t.Error("there is no bound on topics")
-	}
 }
 
 func TestGroups_Settings(t *testing.T) {

@@ -50,6 +50,10 @@ how it behaves
   -check-after D             the age at which an undecided transaction is asked for (default 6s)
   -check-every D             the pause after that, which doubles (default 30s)
   -check-max N               how often it is asked for before it is parked (default 15)
+  -limit NAME=N              how many there may be, once for each name: connections (1024), per-address (512,
+                             of them from one address; a client has two), topics and groups (1000 each that
+                             clients create; with -acl an admin may go on), delayed (1000000 messages that
+                             wait for their time), halves (100000 undecided half messages)
   -cluster NAME              the cluster that clients see (default DefaultCluster)
   -broker NAME               the broker that clients see (default broker-a)
 

@@ -88,6 +88,7 @@ func (f *serveFlags) netFlags() {
 		return nil
 	})
 	f.value("delay-levels", `durations above 0 with blanks between, such as "1s 5s 10s", 64 at most`, f.setLevels)
+	f.limitFlag()
 	f.StringVar(&f.net.Cluster, "cluster", "", "")
 	f.StringVar(&f.net.Broker, "broker", "", "")
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
+	"github.com/sluicemq/sluice/broker/server"
 )
 
 // raw connects to the server by TCP.
@@ -75,13 +76,14 @@ func TestServe_WrongUsage(t *testing.T) {
 		{
 			[]string{
 				"-listen", "9876", "-sync", "sometimes", "-retention-age", "-1h", "-retention-bytes", "0", "-on-corruption", "ignore", "-check-after", "0",
-				"-check-every", "x", "-check-max", "0", "-tls-mode", "off", "-auto-create=perhaps", "-delay-levels", "1s 0s", "-log", "loud", "-log-format", "xml",
+				"-check-every", "x", "-check-max", "0", "-limit", "queues=7", "-limit", "topics=0", "-tls-mode", "off", "-auto-create=perhaps", "-delay-levels", "1s 0s", "-log", "loud", "-log-format", "xml",
 				"-cluster", "a/b", "-broker", "a.b", "-advertise", "mq", "-diir", "x", "-acl", "missing.yml",
 			},
 			[]string{
 				"-listen takes host:port, such as 127.0.0.1:9876, not \"9876\"\n", "-sync takes always, never or a duration above 0, such as 1s, not \"sometimes\"\n",
 				"-retention-age takes a duration above 0, such as 72h, or forever, not \"-1h\"\n", "-retention-bytes takes a size above 0, such as 10GiB",
 				"-on-corruption takes refuse or quarantine, not \"ignore\"\n", "-check-after takes a duration", "-check-every takes a duration", "-check-max takes 1 and more",
+				"-limit takes NAME=N, with a name of connections,", `a number from 1 to 1048576, not "queues=7"`, `not "topics=0"`,
 				"-tls-mode takes required or permissive", "-auto-create takes true or false, not \"perhaps\"\n", "-delay-levels takes durations above 0 with blanks between",
 				"-log takes debug, info, warn, error or off", "-log-format takes text or json", "-cluster: topic name", "-broker: topic name",
 				"-advertise takes host:port that clients can dial", "flag provided but not defined: -diir (did you mean dir?)\n", "-acl: read access control: open missing.yml",
@@ -163,9 +165,10 @@ func TestServe_Flags(t *testing.T) {
 		t.Errorf("got %+v %v", f, f.problems)
 	}
 	f = newServeFlags()
-	f.parse([]string{"-delay-levels", "1s 2m 1d", "-auto-create=false", "-sync", "never", "-retention-age", "1h"}, io.Discard)
+	f.parse([]string{"-limit", "groups=7", "-limit", "per-address=9", "-delay-levels", "1s 2m 1d", "-auto-create=false", "-sync", "never", "-retention-age", "1h"}, io.Discard)
 	f.check()
-	if l := f.net.DelayLevels; len(f.problems) > 0 || len(l) != 3 || l[2] != 24*time.Hour || f.net.AutoCreate || f.store.Sync != embedded.SyncNever {
+	if l := f.net.DelayLevels; len(f.problems) > 0 || len(l) != 3 || l[2] != 24*time.Hour || f.net.AutoCreate || f.store.Sync != embedded.SyncNever ||
+		f.net.Limits != (server.Limits{Groups: 7, PerAddress: 9}) {
 		t.Errorf("got %+v %v", f, f.problems)
 	}
 	f = newServeFlags()
