@@ -33,8 +33,11 @@ func AppendBatch(b []byte, e BatchElement) ([]byte, error) {
 
 // DecodeBatch reads the body of a batch of at most limit messages; bodies are
 // parts of b. A limit below 1 is no limit but the length of b.
-func DecodeBatch(b []byte, limit int) ([]BatchElement, error) {
-	var out []BatchElement
+func DecodeBatch(b []byte, limit int) ([]BatchElement, error) { return AppendBatchOf(nil, b, limit) }
+
+// AppendBatchOf is [DecodeBatch] into memory that out has: it answers out with
+// the messages behind what is there, or nil and an error. The limit counts both.
+func AppendBatchOf(out []BatchElement, b []byte, limit int) ([]BatchElement, error) {
 	for len(b) > 0 {
 		if limit > 0 && len(out) == limit {
 			return nil, fmt.Errorf("decode batch: more than %d messages: %w", limit, ErrTooLong)

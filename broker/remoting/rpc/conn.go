@@ -77,8 +77,9 @@ func (e *Error) Unwrap() error { return e.Err }
 const (
 	// maxQueued is how many bytes may wait to be written before a sender waits.
 	maxQueued = 8 << 20
-	// keepBuffer is the largest buffer that is used again.
-	keepBuffer = 1 << 20
+	// keepBuffer is the largest buffer that is used again: many callers with a
+	// batch each fill one of some MiB all the time.
+	keepBuffer = 4 << 20
 	// maxFree is how many calls are kept for others: as many as a busy client
 	// has in flight.
 	maxFree = 256

@@ -20,6 +20,8 @@ const (
 	ownFlowMost = "sluice-flow"
 	backlog     = "backlog"
 
+	ownBatchHere    = "sluice-batch-here"
+	ownFlowHere     = "sluice-flow-here"
 	jetstreamWindow = "jetstream-window"
 	kfakeWindow     = "kfake-window"
 	jetstreamFlow   = "jetstream-flow"
@@ -118,7 +120,7 @@ func (d *Bed) flow(name, side string, rate int, open opener) row.Step {
 	})
 }
 
-// besideFlows are the limit and the peers of row 10, all in this process.
+// besideFlows are ours, the limit and the peers of row 10, all in this process.
 func besideFlows(rate int) []row.Step {
 	loop := func(what string, open func(dir string, f *measure.Flow, wait bool) (measure.Pipeline, error)) row.Step {
 		return row.Do(beside10(what, rate), func(b *row.Bench, dir string) (measure.Figures, error) {
@@ -135,6 +137,7 @@ func besideFlows(rate int) []row.Step {
 		})
 	}
 	return []row.Step{
+		loop(ownFlowHere, newHereFlow),
 		loop(kfakeFlow, func(dir string, f *measure.Flow, wait bool) (measure.Pipeline, error) {
 			return kfake.NewPipeline(dir, f, wait)
 		}),
@@ -147,9 +150,10 @@ func besideFlows(rate int) []row.Step {
 	}
 }
 
-// windows are the peers of row 9, both in this process.
+// windows are ours and the peers of row 9, all in this process.
 func windows() []row.Step {
 	return []row.Step{
+		hereBatch(),
 		loop(jetstreamWindow, func(dir string) (measure.Publisher, error) {
 			return jetstream.NewWindow(dir, jetstream.Config{Loopback: true}, many)
 		}),

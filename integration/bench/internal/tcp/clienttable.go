@@ -44,15 +44,16 @@ func ownFlow() row.Row {
 }
 
 func batches() row.Row {
-	key := stepName(ownBatch, async, ours, many) + ":rate"
+	key, apart := ownBatchHere+":rate", stepName(ownBatch, async, ours, many)+":rate"
 	return row.Row{Name: "9", What: "64 callers send 32 messages in one call, ours on ours", Goals: []row.Goal{
 		row.Compare("batch/64/jetstream-window", key, jetstreamWindow+":rate", atLeast(2.5), none),
 		row.Compare("batch/64/kfake-franz", key, kfakeWindow+":rate", atLeast(0.75), atLeast(1.25)),
+		row.Compare("batch/64/server-apart/kfake-franz", apart, kfakeWindow+":rate", none, none),
 	}}
 }
 
 func ownFlowBeside() row.Row {
-	most, p50 := consumerStep(ownFlowMost, ours)+":rate", paced(fast, ours)+":p50_us"
+	most, p50 := beside10(ownFlowHere, 0)+":rate", beside10(ownFlowHere, fast)+":p50_us"
 	compare := func(name, key, step, figure string, must, target report.Bound) row.Goal {
 		return row.Compare(name, key, step+":"+figure, must, target)
 	}
@@ -63,5 +64,7 @@ func ownFlowBeside() row.Row {
 		compare("flow-2000/p50/limit", p50, beside10(relayFlow, fast), "p50_us", atMost(2.5), atMost(1.5)),
 		compare("flow-2000/p50/kfake-franz", p50, beside10(kfakeFlow, fast), "p50_us", none, none),
 		compare("flow-2000/p50/jetstream-loopback", p50, beside10(jetstreamFlow, fast), "p50_us", none, none),
+		compare("flow-max/server-apart/limit", consumerStep(ownFlowMost, ours)+":rate", beside10(relayFlow, 0), "rate", none, none),
+		compare("flow-2000/p50/server-apart/limit", paced(fast, ours)+":p50_us", beside10(relayFlow, fast), "p50_us", none, none),
 	}}
 }
