@@ -13,8 +13,9 @@ import (
 	"github.com/sluicemq/sluice/tx/marker"
 )
 
-// sleepAtMost bounds how long -chaos lets a sender sleep.
-const sleepAtMost = 5 * time.Second
+// sleepAtMost bounds how long -chaos lets a sender sleep. A cluster takes its
+// time to ask; a sender that woke before would pay the bill after all.
+const sleepAtMost = 20 * time.Second
 
 // errStopped stands for a sender that died.
 var errStopped = fmt.Errorf("the sender stops: %w", errChaos)
@@ -26,9 +27,9 @@ type localTx struct {
 	store *billStore
 	chaos chaos
 
-	mu   sync.Mutex
-	open map[string]bool          // transactions that run, or queue for the connection, in this process
-	woke map[string]chan struct{} // senders that sleep until their check-back is answered
+	mu     sync.Mutex
+	open   map[string]bool          // transactions that run, or queue for the connection, in this process
+	alarms map[string]chan struct{} // of senders that sleep until their check-back is answered
 }
 
 func newLocalTx(lc fx.Lifecycle, s *billStore, c chaos) (tx.Local, error) {
@@ -37,7 +38,7 @@ func newLocalTx(lc fx.Lifecycle, s *billStore, c chaos) (tx.Local, error) {
 		return nil, err
 	}
 	lc.Append(fx.Hook{OnStart: table.Create})
-	return &localTx{table: table, store: s, chaos: c, open: map[string]bool{}, woke: map[string]chan struct{}{}}, nil
+	return &localTx{table: table, store: s, chaos: c, open: map[string]bool{}, alarms: map[string]chan struct{}{}}, nil
 }
 
 // Run runs a local transaction, or stops before or after it as a sender that
@@ -83,37 +84,39 @@ func (l *localTx) Decide(ctx context.Context, id string) (tx.Decision, error) {
 	if err := l.store.Checked(ctx, id, d.String()); err != nil {
 		return tx.Undecided, err
 	}
-	l.wake(id)
+	if billID, _, _ := splitTxID(id); l.chaos.stop(billID) == stopAndWake {
+		select {
+		case l.alarm(id) <- struct{}{}:
+		default: // it was asked about before
+		}
+	}
 	return d, nil
 }
 
 // sleep returns when the check-back of the transaction was answered; the bound
 // is for a broker that does not ask.
 func (l *localTx) sleep(ctx context.Context, id string) {
-	woke := make(chan struct{})
-	l.mu.Lock()
-	l.woke[id] = woke
-	l.mu.Unlock()
 	bound := time.NewTimer(sleepAtMost)
 	defer bound.Stop()
 	select {
-	case <-woke:
+	case <-l.alarm(id):
 	case <-bound.C:
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.woke, id) // wake has done so, unless it never came
+	delete(l.alarms, id)
 }
 
-// wake ends the sleep of the sender that was judged.
-func (l *localTx) wake(id string) {
+// alarm is what wakes the sender of a transaction. On a busy machine the
+// check-back comes before the sender sleeps: whoever is first makes it.
+func (l *localTx) alarm(id string) chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if woke := l.woke[id]; woke != nil {
-		delete(l.woke, id)
-		close(woke)
+	if l.alarms[id] == nil {
+		l.alarms[id] = make(chan struct{}, 1)
 	}
+	return l.alarms[id]
 }
 
 func (l *localTx) setOpen(id string, open bool) {
