@@ -23,7 +23,8 @@ func apart(t *testing.T, victims ...string) {
 	want := runHere(t.Context(), strings.NewReader(text), append(chaos, "-bills", "-", "-json")...).wantInOrder(t, n)
 
 	dir := filepath.Join(t.TempDir(), "run")
-	shared := append(chaos, "-dir", dir, "-broker", brokerElsewhere(t))
+	// Six processes on two busy processors need more than 3 s for a batch, now and then.
+	shared := append(chaos, "-dir", dir, "-broker", brokerElsewhere(t), "-set", "sluice.send.timeout=20s")
 	bills := write(t, "bills.csv", text)
 	type process struct {
 		cmd  *exec.Cmd

@@ -82,22 +82,35 @@ func conform(t *testing.T, layout string, c *peer.Cluster, crashes bool) {
 	}
 }
 
-// The clusters of one broker name, one after the other; beside them go those of
-// two, which wait for restarts most of the time.
-func TestOneBroker(t *testing.T) {
+// The clusters stand side by side: restarts and faults wait most of the time.
+
+func TestOneMaster(t *testing.T) {
 	gate(t)
 	t.Parallel()
-	t.Run("one master", func(t *testing.T) {
-		const layout = "one master"
-		c := start(t, peer.Layout{Names: 1, Masters: 1, Settings: quick})
-		t.Run("suite", func(t *testing.T) { conform(t, layout, c, true) })
-		foreign(t, layout, c)
-	})
-	t.Run("master and slave", func(t *testing.T) {
-		const layout = "master and slave"
-		c := start(t, peer.Layout{Names: 1, Masters: 1, Slave: true, Settings: append(quick, replicated...)})
-		t.Run("suite", func(t *testing.T) { conform(t, layout, c, false) })
-		on(t, layout, c, []fault{{"the master is killed", masterOfSlaveDies}})
+	const layout = "one master"
+	c := start(t, peer.Layout{Names: 1, Masters: 1, Settings: quick})
+	t.Run("suite", func(t *testing.T) { conform(t, layout, c, true) })
+	foreign(t, layout, c)
+}
+
+func TestMasterAndSlave(t *testing.T) {
+	gate(t)
+	t.Parallel()
+	const layout = "master and slave"
+	c := start(t, peer.Layout{Names: 1, Masters: 1, Slave: true, Settings: append(quick, replicated...)})
+	t.Run("suite", func(t *testing.T) { conform(t, layout, c, false) })
+	on(t, layout, c, []fault{{"the master is killed", masterOfSlaveDies}})
+}
+
+func TestTwoNameServers(t *testing.T) {
+	gate(t)
+	t.Parallel()
+	const layout = "one master, two name servers"
+	c := start(t, peer.Layout{Names: 2, Masters: 1, Settings: quick})
+	t.Run("suite", func(t *testing.T) { conform(t, layout, c, false) })
+	on(t, layout, c, []fault{
+		{"a name server is killed", nameServerDies},
+		{"all name servers are killed", nameServersDie},
 	})
 }
 
@@ -107,10 +120,9 @@ func TestTwoMasters(t *testing.T) {
 	const layout = "two masters, two name servers"
 	c := start(t, peer.Layout{Names: 2, Masters: 2, Settings: quick})
 	t.Run("suite", func(t *testing.T) { conform(t, layout, c, false) })
+	t.Run("billpay", func(t *testing.T) { billpay(t, layout, c) })
 	on(t, layout, c, []fault{
 		{"a master is killed", masterDies},
-		{"a name server is killed", nameServerDies},
-		{"all name servers are killed", nameServersDie},
 		{"a master is silent for 10 s", masterFreezes},
 		{"everything restarts in turn", everythingRestarts},
 	})
