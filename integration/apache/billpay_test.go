@@ -35,8 +35,12 @@ func (s *sums) String() string {
 		s.Bills, s.Committed, s.RolledBack, s.RedPackets, s.Lost, s.DoublePayouts, s.LedgerInversions)
 }
 
-// billsPaid is how many of the bills that ship are paid on the cluster.
-const billsPaid = 300
+const (
+	// billsPaid is how many of the bills that ship are paid on the cluster.
+	billsPaid = 300
+	// billpayTakes is when it gives up.
+	billpayTakes = 4 * time.Minute
+)
 
 // billpay runs the example with chaos, each service a process of its own, and
 // requires the sums that one process with the bundled broker comes to.
@@ -59,10 +63,8 @@ func billpay(t *testing.T, layout string, c *peer.Cluster) {
 	if err := os.WriteFile(bills, []byte(strings.Join(few, "")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	suites.Lock() // it is a crowd, too
-	defer suites.Unlock()
 	run := func(args ...string) *service {
-		return serve(t, child.Command{Path: program, Dir: dir, Args: append(args, "-chaos", "0.1", "-seed", "7", "-json")})
+		return serve(t, child.Command{Path: program, Dir: dir, Args: append(args, "-chaos", "0.1", "-seed", "7", "-json", "-deadline", billpayTakes.String())})
 	}
 	makeTopics(t, c, "bill-settled", "bill-due", "bill-close")
 	shared := []string{"-dir", filepath.Join(dir, "run"), "-broker", "rocketmq://" + strings.ReplaceAll(c.NameServers(), ";", ","),
@@ -128,7 +130,7 @@ func (s *service) sums(t *testing.T) (got sums) {
 	t.Helper()
 	select {
 	case <-s.Ended():
-	case <-time.After(3 * time.Minute): // it gives up after two
+	case <-time.After(billpayTakes + time.Minute):
 		t.Fatalf("billpay hangs: %s", s.Tail())
 	}
 	if err := json.Unmarshal([]byte(s.last), &got); err != nil {
