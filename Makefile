@@ -39,7 +39,7 @@ interop: ## foreign clients against Apache RocketMQ and against this server, com
 	status=$$?; cat .cache/interop.txt 2>/dev/null; exit $$status
 
 .PHONY: apache
-apache: ## our driver against Apache RocketMQ: the suite of the seam on each kind of cluster, faults, foreign clients; needs Java and Maven
+apache: ## our driver against Apache RocketMQ: the suite of the seam on each kind of cluster, faults, foreign clients, billpay; needs Java and Maven
 	@rm -f integration/.cache/apache.txt
 	@cd integration && SLUICE_APACHE=1 $(GO) test -count=1 -timeout 20m ./apache/...; \
 	status=$$?; cat .cache/apache.txt 2>/dev/null; exit $$status

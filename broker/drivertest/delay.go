@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -121,10 +122,15 @@ func delayOvertakes(e *env) {
 	e.send(late)
 	e.send(soon)
 	e.send(message(topic, 0))
-	for i, a := range m.takeWithin(3, delays[1]+e.lim.Within) {
-		if want := fmt.Sprint("m", i); string(a.d.Body) != want {
-			e.Errorf("delivery %d is %v, want %s", i, a, want)
-		}
+	inTime := time.Now().Before(soon.DeliverAt)
+	got := bodies(m.takeWithin(3, delays[1]+e.lim.Within))
+	want := []string{"m0", "m1", "m2"}
+	if !inTime { // a busy machine: the sooner one may have come before the last was stored
+		notLast := func(body string) bool { return body == "m0" }
+		got, want = slices.DeleteFunc(got, notLast), want[1:]
+	}
+	if !slices.Equal(got, want) {
+		e.Errorf("got %q, want %q", got, want)
 	}
 }
 

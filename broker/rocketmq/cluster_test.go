@@ -421,6 +421,42 @@ func TestCluster_HalfOpen(t *testing.T) {
 	})
 }
 
+// A member that leaves a broker that is busy with its heartbeat is gone all the
+// same: one that stayed would keep queues from the others while its client lives.
+func TestCluster_LeavesABusyBroker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, false, "a")
+		c.topic("t", 2)
+		conn := c.open(rocketmq.Config{HeartbeatEvery: 5 * time.Second}, "client")
+		sub := newConsumer(t).join(conn, driver.SubscribeSpec{Group: "g", Topic: "t"})
+		time.Sleep(time.Second)
+		a := c.brokers["a"]
+		c.mu.Lock()
+		a.beats = 2 * time.Second
+		before := a.calls[remoting.ReqHeartbeat]
+		c.mu.Unlock()
+		for beating := false; !beating; time.Sleep(100 * time.Millisecond) {
+			c.mu.Lock()
+			beating = a.calls[remoting.ReqHeartbeat] > before
+			c.mu.Unlock()
+		}
+		if err := sub.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(5 * time.Second)
+		c.mu.Lock()
+		members := a.living("g")
+		c.mu.Unlock()
+		if len(members) > 0 {
+			t.Errorf("the member has left, and the broker has %q", members)
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Members of a group come, leave and vanish every 200 ms for a minute. Nothing
 // is lost; ordered lanes have one owner at a time; and it settles in seconds.
 func TestCluster_RebalanceStorm(t *testing.T) {

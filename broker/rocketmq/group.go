@@ -19,7 +19,8 @@ const (
 	// unsettledEvery is the period of rebalances while something is missing:
 	// a route, the answer of a broker, a queue that a peer still has.
 	unsettledEvery = time.Second
-	// leaveTimeout bounds what is said to each broker when a member leaves.
+	// leaveTimeout bounds what is said to each broker when a lease ends or a
+	// client does: the broker finds that out by itself.
 	leaveTimeout = time.Second
 )
 
@@ -507,12 +508,16 @@ func (g *group) leave(ctx context.Context, s *subscription) error {
 	delete(g.subs, s.spec.Topic)
 	g.changed()
 	last := len(g.subs) == 0
+	patience := g.c.cfg.Timeout // a broker that was not told keeps queues for a member that is none, for minutes
+	if g.c.closing {
+		patience = leaveTimeout
+	}
 	if last && g.c.groups[g.name] == g {
 		delete(g.c.groups, g.name)
 	}
 	g.mu.Unlock()
 	g.c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if last {
 		g.end()

@@ -47,6 +47,8 @@ type pair struct {
 	members map[string]map[string]*peer // by group, by client id
 	locks   map[string]locked
 	trim    map[rocketmq.Queue]int64 // lowest offset that is there
+	// beats is how long the broker takes for a heartbeat.
+	beats time.Duration
 	// onSend answers a send in place of the broker, unless it is nil or answers nil.
 	onSend func(h remoting.SendMessage, code int) *remoting.Command
 	sends  []remoting.SendMessage
@@ -326,6 +328,11 @@ func offsetKey(group, topic string, queue int32) string {
 
 func (p *pair) other(from *peer, req *remoting.Command, master bool) *remoting.Command {
 	p.c.mu.Lock()
+	if beats := p.beats; req.Code == remoting.ReqHeartbeat && beats > 0 {
+		p.c.mu.Unlock()
+		time.Sleep(beats)
+		p.c.mu.Lock()
+	}
 	defer p.c.mu.Unlock()
 	switch req.Code {
 	case remoting.ReqGetMinOffset, remoting.ReqGetMaxOffset:

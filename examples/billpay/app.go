@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -40,6 +41,9 @@ func services() map[string]fx.Option {
 		"closer":    closerModule(),
 	}
 }
+
+// serviceNames are the names of the services as a text.
+func serviceNames() string { return strings.Join(slices.Sorted(maps.Keys(services())), ", ") }
 
 // platform is what every process of the scenario has, whichever services it runs.
 type platform struct {
@@ -123,8 +127,10 @@ func (p platform) options(run ...fx.Option) ([]fx.Option, error) {
 	if p.flags.config != "" {
 		options = append(options, config.File(p.flags.config))
 	}
-	for _, service := range services() {
-		options = append(options, service)
+	for name, service := range services() {
+		if p.flags.runs(name) {
+			options = append(options, service)
+		}
 	}
 	return append(options, run...), nil
 }
@@ -148,13 +154,32 @@ func (f folder) identity() (string, error) {
 	path := filepath.Join(string(f), "identity")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		b = []byte(rand.Text())
-		err = os.WriteFile(path, b, 0o600)
+		if err = createOnce(path, rand.Text()); err == nil {
+			b, err = os.ReadFile(path)
+		}
 	}
 	if err != nil {
 		return "", fmt.Errorf("read the identity of the folder: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
+}
+
+// createOnce makes a file with a text, unless another process was first. Nobody
+// ever sees a part of it.
+func createOnce(path, text string) error {
+	whole, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(whole.Name()) }()
+	_, err = whole.WriteString(text)
+	if err = errors.Join(err, whole.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(whole.Name(), path); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // rootCause strips the path through the dependency graph from an error of fx:

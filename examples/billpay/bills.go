@@ -32,6 +32,7 @@ const (
 // with one half message, so the others hear of it if and only if it happened.
 type bills struct {
 	store    *billStore
+	local    *localTx
 	sender   *tx.Sender[billSettled]
 	producer *sdk.Producer
 	chaos    chaos
@@ -46,6 +47,7 @@ type billsParams struct {
 	fx.In
 
 	Store    *billStore
+	Local    *localTx
 	Sender   *tx.Sender[billSettled]
 	Producer *sdk.Producer
 	Chaos    chaos
@@ -55,7 +57,7 @@ type billsParams struct {
 
 func newBills(p billsParams) *bills {
 	return &bills{
-		store: p.Store, sender: p.Sender, producer: p.Producer, chaos: p.Chaos,
+		store: p.Store, local: p.Local, sender: p.Sender, producer: p.Producer, chaos: p.Chaos,
 		tracer: p.Tracing.Tracer("billpay"), log: p.Log.With(slog.String("service", "bills")),
 	}
 }
@@ -218,6 +220,8 @@ func (b *bills) pay(ctx context.Context, next *bill) error {
 	options := []sdk.MessageOption{sdk.Tag(next.Kind), sdk.Key(next.BillID), sdk.OrderingKey(next.Account)}
 
 	resend := b.chaos.resend(next.BillID)
+	release := b.local.hold(next.txID())
+	defer release()
 	res, err := b.sender.Send(ctx, event, func(ctx context.Context, t *sql.Tx) error {
 		if err := b.store.Pay(ctx, t, next, resend); err != nil {
 			return err
@@ -294,7 +298,7 @@ func billsModule() fx.Option {
 			db, err := d.Own(lc, "bills", billSchema)
 			return &billStore{db: db}, err
 		}),
-		fx.Provide(fx.Private, newLocalTx),
+		fx.Provide(fx.Private, newLocalTx, func(l *localTx) tx.Local { return l }),
 		tx.Provide[billSettled](tx.Topic(topicSettled), tx.Group("bills")),
 		listener.Provide[*closings](newClosings),
 		fx.Provide(newBills),

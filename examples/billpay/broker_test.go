@@ -11,9 +11,10 @@ import (
 	"github.com/sluicemq/sluice/broker/server"
 )
 
-// The same services by TCP, on the bundled broker of somebody else, with chaos.
-func TestRun_BrokerElsewhere(t *testing.T) {
-	t.Parallel()
+// brokerElsewhere starts the bundled broker as somebody else's, as sluice serve
+// does, and answers its URL.
+func brokerElsewhere(t *testing.T) string {
+	t.Helper()
 	b, err := embedded.Open(filepath.Join(t.TempDir(), "store"), embedded.Config{
 		CheckAfter: 500 * time.Millisecond, CheckEvery: 500 * time.Millisecond,
 	})
@@ -32,9 +33,15 @@ func TestRun_BrokerElsewhere(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return "rocketmq://" + s.Addr().String()
+}
+
+// The same services by TCP, on the bundled broker of somebody else, with chaos.
+func TestRun_BrokerElsewhere(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	r := runHere(t.Context(), strings.NewReader(sample(200, 12, 1500)), "-bills", "-", "-dir", dir, "-json",
-		"-chaos", "0.1", "-seed", "7", "-broker", "rocketmq://"+s.Addr().String())
+		"-chaos", "0.1", "-seed", "7", "-broker", brokerElsewhere(t))
 	if got := r.wantInOrder(t, 200); got.CheckedBack == 0 || got.DuplicatesSuppressed == 0 {
 		t.Errorf("the chaos has not met anything: %+v", got)
 	}

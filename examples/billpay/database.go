@@ -54,7 +54,12 @@ func (d *databases) Own(lc fx.Lifecycle, service, schema string) (*sql.DB, error
 	d.mu.Unlock()
 	lc.Append(fx.Hook{
 		OnStart: func(ctx context.Context) error {
-			if _, err := db.ExecContext(ctx, schema); err != nil {
+			// All or none: other processes look whether they are there.
+			err := inTx(ctx, db, func(t *sql.Tx) error {
+				_, err := t.ExecContext(ctx, schema)
+				return err
+			})
+			if err != nil {
 				return fmt.Errorf("make the tables of %s: %w", d.folder.path(service), err)
 			}
 			return nil

@@ -11,7 +11,7 @@ import (
 
 // Exit statuses.
 const (
-	exitDone        = 0
+	exitDone        = 0   // also: a service of its own was told to end
 	exitFailed      = 1   // nothing was done, or what was done does not add up
 	exitRejected    = 2   // everything was done but for rows that were refused, or the flags are wrong
 	exitInterrupted = 130 // stopped by Ctrl-C; the same -dir continues
@@ -19,6 +19,7 @@ const (
 
 // flags is the command line.
 type flags struct {
+	as       string
 	bills    string
 	dir      string
 	broker   string
@@ -35,8 +36,11 @@ type flags struct {
 const usage = `billpay pays bills, and pays a red packet for each, once, whatever goes wrong.
 
 usage: billpay -bills FILE [flags]
+       billpay -as SERVICE -dir DIR -broker URL [flags]
 
 The bills are CSV with the header bill_id,account,kind,amount_cents,due_ms.
+With -as a process is one service: bills reads the file, waits for the others and
+reports; each of the others serves until it gets a signal.
 Exit status: 0 done; 1 failed; 2 rows were refused or the flags are wrong; 130 interrupted.
 
 `
@@ -46,6 +50,7 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 	f := flags{set: map[string]string{}}
 	fs := flag.NewFlagSet("billpay", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
+	fs.StringVar(&f.as, "as", "", "the one `SERVICE` that this process is: "+serviceNames()+"; all of them by default")
 	fs.StringVar(&f.bills, "bills", "", "`FILE` of bills; - is standard input; may be left out to finish what -dir holds")
 	fs.StringVar(&f.dir, "dir", "", "`DIR` that keeps the broker and the databases; a temporary one by default")
 	fs.StringVar(&f.broker, "broker", "", "`URL` rocketmq://HOST:PORT of a cluster, or of sluice serve; the bundled broker in -dir by default")
@@ -83,5 +88,29 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 	case f.bills == "" && f.dir == "":
 		return flags{}, errors.New("nothing to pay: name a file with -bills, or - for standard input, or an earlier run with -dir")
 	}
-	return f, nil
+	return f, f.checkAs()
 }
+
+// checkAs refuses what does not go with a process for one service.
+func (f flags) checkAs() error {
+	if f.as == "" {
+		return nil
+	}
+	_, known := services()[f.as]
+	switch {
+	case !known:
+		return fmt.Errorf("-as %s is no service; it takes one of %s", f.as, serviceNames())
+	case f.broker == "" || f.dir == "":
+		return fmt.Errorf("-as %s needs the -broker and the -dir that all services share", f.as)
+	case f.bills != "" && !f.pays():
+		return fmt.Errorf("-as %s does not read bills; give -bills to -as bills", f.as)
+	default:
+		return nil
+	}
+}
+
+// runs reports whether this process runs the service.
+func (f flags) runs(service string) bool { return f.as == "" || f.as == service }
+
+// pays reports whether this process is the one that reads bills and reports.
+func (f flags) pays() bool { return f.runs("bills") }

@@ -13,8 +13,9 @@ import (
 	"github.com/sluicemq/sluice/tx/marker"
 )
 
-// sleepAtMost bounds how long -chaos lets a sender sleep.
-const sleepAtMost = 5 * time.Second
+// sleepAtMost bounds how long -chaos lets a sender sleep. A cluster takes its
+// time to ask; a sender that woke before would pay the bill after all.
+const sleepAtMost = 20 * time.Second
 
 // errStopped stands for a sender that died.
 var errStopped = fmt.Errorf("the sender stops: %w", errChaos)
@@ -27,17 +28,31 @@ type localTx struct {
 	chaos chaos
 
 	mu   sync.Mutex
-	open map[string]bool          // transactions that run, or queue for the connection, in this process
+	held map[string]bool          // transactions that a sender of this process works on
 	woke map[string]chan struct{} // senders that sleep until their check-back is answered
 }
 
-func newLocalTx(lc fx.Lifecycle, s *billStore, c chaos) (tx.Local, error) {
+func newLocalTx(lc fx.Lifecycle, s *billStore, c chaos) (*localTx, error) {
 	table, err := marker.New(s.db, marker.SQLite(), marker.Config{})
 	if err != nil {
 		return nil, err
 	}
 	lc.Append(fx.Hook{OnStart: table.Create})
-	return &localTx{table: table, store: s, chaos: c, open: map[string]bool{}, woke: map[string]chan struct{}{}}, nil
+	return &localTx{table: table, store: s, chaos: c, held: map[string]bool{}, woke: map[string]chan struct{}{}}, nil
+}
+
+// hold keeps check-backs from judging a transaction dead that a sender works on,
+// from before its half message to release: on a busy machine they would roll back
+// healthy payments.
+func (l *localTx) hold(id string) (release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held[id] = true
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.held, id)
+	}
 }
 
 // Run runs a local transaction, or stops before or after it as a sender that
@@ -52,9 +67,7 @@ func (l *localTx) Run(ctx context.Context, id string, f func(context.Context, *s
 		l.sleep(ctx, id)
 	default: // stops after the local transaction, or nowhere
 	}
-	l.setOpen(id, true)
 	d, err := l.table.Run(ctx, id, f)
-	l.setOpen(id, false)
 	if stop == stopBeforeEnd && d == tx.Commit {
 		return tx.Undecided, errStopped
 	}
@@ -62,13 +75,12 @@ func (l *localTx) Run(ctx context.Context, id string, f func(context.Context, *s
 }
 
 // Decide answers a check-back from the marker row, and ends the bill whose
-// transaction can no longer commit. A transaction that waits for its turn is not
-// judged dead: on a busy machine that would roll back healthy payments.
+// transaction can no longer commit.
 func (l *localTx) Decide(ctx context.Context, id string) (tx.Decision, error) {
 	l.mu.Lock()
-	open := l.open[id]
+	held := l.held[id]
 	l.mu.Unlock()
-	if open {
+	if held {
 		return tx.Undecided, nil
 	}
 	d, err := l.table.Decide(ctx, id)
@@ -87,12 +99,13 @@ func (l *localTx) Decide(ctx context.Context, id string) (tx.Decision, error) {
 	return d, nil
 }
 
-// sleep returns when the check-back of the transaction was answered; the bound
+// sleep lets go of the transaction until its check-back was answered; the bound
 // is for a broker that does not ask.
 func (l *localTx) sleep(ctx context.Context, id string) {
 	woke := make(chan struct{})
 	l.mu.Lock()
 	l.woke[id] = woke
+	delete(l.held, id)
 	l.mu.Unlock()
 	bound := time.NewTimer(sleepAtMost)
 	defer bound.Stop()
@@ -104,6 +117,7 @@ func (l *localTx) sleep(ctx context.Context, id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.woke, id) // wake has done so, unless it never came
+	l.held[id] = true
 }
 
 // wake ends the sleep of the sender that was judged.
@@ -113,15 +127,5 @@ func (l *localTx) wake(id string) {
 	if woke := l.woke[id]; woke != nil {
 		delete(l.woke, id)
 		close(woke)
-	}
-}
-
-func (l *localTx) setOpen(id string, open bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if open {
-		l.open[id] = true
-	} else {
-		delete(l.open, id)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -67,6 +68,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case err != nil:
 		fmt.Fprintf(stderr, "billpay: %v\n", err)
 		return exitFailed
+	case r == nil: // a service of its own, told to end
+		return exitDone
 	case r.Interrupted && f.dir == "":
 		fmt.Fprintln(stderr, "billpay: interrupted; its folder was temporary, -dir keeps one to continue with")
 		return exitInterrupted
@@ -82,7 +85,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // scenario opens what the services share, runs them and reports. The report is
-// nil if the services did not start.
+// nil if the services did not start, and in a process that pays no bills.
 func scenario(ctx context.Context, f flags, stdin io.Reader, stderr io.Writer) (r *report, err error) {
 	in, closeInput, err := openInput(f.bills, stdin)
 	if err != nil {
@@ -115,14 +118,38 @@ func scenario(ctx context.Context, f flags, stdin io.Reader, stderr io.Writer) (
 		level = slog.LevelInfo
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
-	s := session{in: in, stderr: stderr, deadline: f.deadline, folder: dir}
 	dbs := &databases{folder: dir}
 	defer closing("close the databases", dbs.Close)
-	app, err := newApp(platform{databases: dbs, redis: rdb, traces: traces, log: log, flags: f}, fx.Populate(&s.bills, &s.client))
+	p := platform{databases: dbs, redis: rdb, traces: traces, log: log, flags: f}
+	if !f.pays() {
+		return nil, serve(ctx, p)
+	}
+	s := session{in: in, stderr: stderr, deadline: f.deadline, folder: dir, apart: f.as != ""}
+	app, err := newApp(p, fx.Populate(&s.bills, &s.client))
 	if err != nil {
 		return nil, err
 	}
 	return s.run(ctx, app)
+}
+
+// serve runs a service that pays no bills until ctx ends.
+func serve(ctx context.Context, p platform) error {
+	app, err := newApp(p)
+	if err != nil {
+		return err
+	}
+	start, cancel := context.WithTimeout(ctx, app.StartTimeout())
+	defer cancel()
+	if err := app.Start(start); err != nil {
+		return rootCause(err)
+	}
+	<-ctx.Done()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), app.StopTimeout())
+	defer cancel()
+	if err := app.Stop(stop); err != nil {
+		return fmt.Errorf("stop %s: %w", p.flags.as, err)
+	}
+	return nil
 }
 
 // openFolder makes the folder of a run, and one for this run alone if dir is "".
@@ -146,6 +173,7 @@ type session struct {
 	stderr   io.Writer
 	deadline time.Duration
 	folder   folder
+	apart    bool // the other services are processes of their own
 	bills    *bills
 	client   *sdk.Client
 	rejected atomic.Int64
@@ -154,11 +182,16 @@ type session struct {
 // run starts the services, feeds them, waits for them, stops them and reads
 // what they have done.
 func (s *session) run(ctx context.Context, app *fx.App) (*report, error) {
-	w, err := newWatch(s.folder, s.client)
+	w, err := newWatch(s.folder, s.client, s.apart)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = w.Close() }() // only read
+	if s.apart {
+		if err := s.others(ctx, w); err != nil {
+			return nil, err
+		}
+	}
 	start, cancel := context.WithTimeout(ctx, app.StartTimeout())
 	defer cancel()
 	if err := app.Start(start); err != nil {
@@ -187,6 +220,15 @@ func (s *session) run(ctx context.Context, app *fx.App) (*report, error) {
 		return nil, errors.Join(runErr, err)
 	}
 	return &r, runErr
+}
+
+// others waits for the services that are processes of their own.
+func (s *session) others(ctx context.Context, w *watch) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.deadline, fmt.Errorf("waited for %s", s.deadline))
+	defer cancel()
+	return w.Others(ctx, func(missing []string) {
+		fmt.Fprintf(s.stderr, "billpay: bills waits for %s; start each with -as and the same -dir and -broker\n", strings.Join(missing, ", "))
+	})
 }
 
 // work feeds the bills service and waits until all services are done.

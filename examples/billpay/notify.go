@@ -11,10 +11,7 @@ import (
 	"github.com/sluicemq/sluice/sdk"
 )
 
-// notifySchema gives up one thing for speed: the last notices before a power cut.
-// They are said again, because a new instance hears of every bill again.
 const notifySchema = `
-PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS notices(bill_id TEXT PRIMARY KEY, account TEXT NOT NULL) WITHOUT ROWID;
 `
 
@@ -44,6 +41,15 @@ func (n *notify) OnMessage(ctx context.Context, m *sdk.Message[billSettled]) err
 // notices is the database of the notify service.
 type notices struct{ db *sql.DB }
 
+// hurry gives up one thing for speed: the last notices before a power cut. They
+// are said again, because a new instance hears of every bill again.
+func (n *notices) hurry(ctx context.Context) error {
+	if _, err := n.db.ExecContext(ctx, `PRAGMA synchronous = NORMAL`); err != nil {
+		return fmt.Errorf("hurry the notices: %w", err)
+	}
+	return nil
+}
+
 // Add notes that the customer was told about the bill; telling twice is no error.
 func (n *notices) Add(ctx context.Context, s billSettled) error {
 	if _, err := n.db.ExecContext(ctx, `INSERT INTO notices(bill_id, account) VALUES(?,?) ON CONFLICT DO NOTHING`,
@@ -58,7 +64,9 @@ func notifyModule() fx.Option {
 	return fx.Module("notify",
 		fx.Provide(fx.Private, func(lc fx.Lifecycle, d *databases) (*notices, error) {
 			db, err := d.Own(lc, "notify", notifySchema)
-			return &notices{db: db}, err
+			n := &notices{db: db}
+			lc.Append(fx.Hook{OnStart: n.hurry})
+			return n, err
 		}),
 		listener.Provide[*notify](newNotify),
 	)

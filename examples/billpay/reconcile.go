@@ -42,14 +42,18 @@ func reconcile(ctx context.Context, bills, wallet *sql.DB) (audit, error) {
 		of(acc).earned += packet(amount)
 	})
 	if err == nil {
-		err = each(ctx, wallet, `SELECT bill_id, account, cents FROM movements`, func(id, acc string, cents int64) {
-			payouts[id] = append(payouts[id], of(acc))
-			of(acc).journal += cents
-		})
-	}
-	if err == nil {
-		err = each(ctx, wallet, `SELECT '', account, cents FROM balances`, func(_, acc string, cents int64) {
-			of(acc).balance += cents
+		// As of one moment: the wallet may be at work, in a process of its own.
+		err = inTx(ctx, wallet, func(t *sql.Tx) error {
+			err := each(ctx, t, `SELECT bill_id, account, cents FROM movements`, func(id, acc string, cents int64) {
+				payouts[id] = append(payouts[id], of(acc))
+				of(acc).journal += cents
+			})
+			if err != nil {
+				return err
+			}
+			return each(ctx, t, `SELECT '', account, cents FROM balances`, func(_, acc string, cents int64) {
+				of(acc).balance += cents
+			})
 		})
 	}
 	if err != nil {
@@ -104,8 +108,13 @@ func (a *audit) balance(name string, acc *account) {
 		name, acc.balance, acc.earned, acc.journal))
 }
 
+// querier is a database, or a transaction in one.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // each calls f for every row of a query for two texts and a number.
-func each(ctx context.Context, db *sql.DB, query string, f func(a, b string, n int64)) error {
+func each(ctx context.Context, db querier, query string, f func(a, b string, n int64)) error {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return fmt.Errorf("%s: %w", query, err)

@@ -239,7 +239,7 @@ func TestMakeReport_PendingOrLost(t *testing.T) {
 	if _, _, err := f.bills.Announce(t.Context(), []row{{"B3", "A1", "gas", 1000, 1000, 4}}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	w, err := newWatch(f.folder, nil)
+	w, err := newWatch(f.folder, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,8 +64,12 @@ func nameServersDie(t *testing.T, c *peer.Cluster) ledger.Verdict {
 		s.Kill()
 	}
 	l.goesOn("no name server is there", 6*time.Second)
+	starting := make(chan error)
 	for _, s := range c.Names {
-		must(t, s.Start())
+		apart(func() { go func() { starting <- s.Start() }() })
+	}
+	for range c.Names {
+		must(t, <-starting)
 	}
 	l.goesOn("the name servers are back and know nothing yet", 3*time.Second)
 	must(t, c.Registered(patience))

@@ -17,7 +17,7 @@ import (
 const (
 	senders = 4
 	// pace is the pause of a sender between two messages.
-	pace = 5 * time.Millisecond
+	pace = 20 * time.Millisecond
 	// deadline is what a sender gives one attempt, and late how much later than
 	// that it may be told.
 	deadline = 2 * time.Second
