@@ -55,6 +55,15 @@ type Config struct {
 	// Defaults to false: what many calls send to a queue at the same time goes
 	// together in one request, as long as two are on their way.
 	NoGathering bool
+	// Linger is how long a message that may go with others waits for them, at
+	// most 1 s. Defaults to 0: nobody waits for company. It is for many senders
+	// that are each slow, and costs each of them that time.
+	Linger time.Duration
+	// BatchSize is how many bytes gather in one request, with their properties,
+	// 1 to 4,128,768: 64 KiB below what brokers take, who count fields of their
+	// own. A larger message goes alone; a request that is full waits for nobody.
+	// Defaults to 256 KiB.
+	BatchSize int
 	// Delay says whether the brokers delay to any time or by levels only, as
 	// those before RocketMQ 5 do. Defaults to what the release of the name
 	// server says. An older broker beside it is noticed and refused what it
@@ -119,6 +128,10 @@ const (
 	// most messages in one Send.
 	maxBody  = 4 << 20
 	maxBatch = 1024
+	// gatherRoom is the default of Config.BatchSize, mostLinger the most of
+	// Config.Linger.
+	gatherRoom = 256 << 10
+	mostLinger = time.Second
 	// maxGroup is the longest name of a group that brokers of 5.x take.
 	maxGroup = 120
 )
@@ -139,6 +152,15 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Prefetch < 0 || c.Prefetch > mostPrefetch {
 		return c, fmt.Errorf("prefetch %d; it takes 1 to %d", c.Prefetch, mostPrefetch)
 	}
+	if c.Linger < 0 || c.Linger > mostLinger {
+		return c, fmt.Errorf("linger of %v; it takes 0 to %v", c.Linger, mostLinger)
+	}
+	if c.Linger > 0 && c.NoGathering {
+		return c, fmt.Errorf("linger of %v without gathering; leave out Linger or NoGathering", c.Linger)
+	}
+	if c.BatchSize < 0 || c.BatchSize > batchRoom {
+		return c, fmt.Errorf("batch size of %d bytes; it takes 1 to %d", c.BatchSize, batchRoom)
+	}
 	if c.Delay > driver.AnyTime || !slices.IsSorted(c.DelayLevels) {
 		return c, fmt.Errorf("delay of granularity %d by the levels %v; it takes Levels or AnyTime, and levels that ascend", c.Delay, c.DelayLevels)
 	}
@@ -155,6 +177,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
 	c.CompressAbove = cmp.Or(c.CompressAbove, defaultCompress)
+	c.BatchSize = cmp.Or(c.BatchSize, gatherRoom)
 	c.Compression = cmp.Or(c.Compression, remoting.CompressionZLIB)
 	c.RevokeTimeout = cmp.Or(c.RevokeTimeout, 30*time.Second)
 	c.Prefetch = cmp.Or(c.Prefetch, defaultPrefetch)

@@ -38,12 +38,22 @@ func TestConfig(t *testing.T) {
 	if err != nil || c.Timeout != 3*time.Second || c.Prefetch != 128 || c.Strategy.Name() != "AVG" || c.OffsetDir == "" {
 		t.Errorf("defaults are %+v, %v", c, err)
 	}
+	edge := good
+	edge.Linger, edge.BatchSize = time.Second, 4_128_768
+	if _, err := edge.withDefaults(); err != nil {
+		t.Error(err)
+	}
 	for what, change := range map[string]func(*Config){
 		"no name server":      func(c *Config) { c.NameServers = nil },
 		"host without a port": func(c *Config) { c.NameServers = []string{"localhost"} },
 		"port without a host": func(c *Config) { c.NameServers = []string{":9876"} },
 		"half a credential":   func(c *Config) { c.AccessKey = "a" },
 		"prefetch":            func(c *Config) { c.Prefetch = 65536 },
+		"negative linger":     func(c *Config) { c.Linger = -1 },
+		"long linger":         func(c *Config) { c.Linger = time.Second + 1 },
+		"linger for nobody":   func(c *Config) { c.Linger, c.NoGathering = 1, true },
+		"negative batch size": func(c *Config) { c.BatchSize = -1 },
+		"large batch size":    func(c *Config) { c.BatchSize = maxBody },
 		"negative period":     func(c *Config) { c.CommitEvery = -1 },
 	} {
 		bad := good

@@ -242,6 +242,7 @@ func (c *conn) Close(ctx context.Context) error {
 		subs = append(subs, g.all()...)
 	}
 	c.mu.Unlock()
+	c.gather.close()
 	var closing sync.WaitGroup
 	errs := make(chan error, len(subs))
 	for _, s := range subs {

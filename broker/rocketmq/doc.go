@@ -14,8 +14,10 @@
 // A send with one message is a request of its own unless two with single
 // messages for its queue, or for any queue of its topic, are on their way; what
 // is sent until one of them is answered goes together in one request, which
-// costs a broker a fraction. It waits for nobody, and Config.NoGathering turns
-// it off.
+// costs a broker a fraction. It waits for nobody unless Config.Linger says how
+// long; Config.NoGathering turns it off. What goes in one request has one time
+// of birth, that of its first message; messages whose births are more than a
+// second apart do not go together.
 //
 // Sends are answered with what the broker said: stored, stored and not flushed
 // in time, stored and not replicated in time. The driver sends once; what failed

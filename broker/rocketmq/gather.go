@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,38 +11,37 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
-const (
-	// underWay is how many requests with single messages for one queue, or for
-	// any queue of a topic at one broker, are under way before further ones
-	// gather: one that the broker works on, and one on its way.
-	underWay = 2
-	// gatherRoom is how many bytes gather in one request.
-	gatherRoom = 256 << 10
-)
+// underWay is how many requests with single messages for one queue, or for any
+// queue of a topic at one broker, are under way before further ones gather: one
+// that the broker works on, and one on its way.
+const underWay = 2
 
-// gatherer puts messages of calls at the same time into one request. Nobody
-// waits for others: a message goes out by itself unless [underWay] requests are
-// on their way already, and what comes meanwhile goes together when one of them
-// is answered. A broker takes one request with many messages for a fraction of
-// what as many requests cost. When there is no answer, what has gathered behind
-// it is not sent: it would wait once more for a broker that may be gone.
+// gatherer puts messages of calls at the same time into one request. Without
+// [Config].Linger nobody waits for others: a message goes out by itself unless
+// [underWay] requests are on their way already, and what comes meanwhile goes
+// together when one of them is answered. With it every request first waits for
+// company, until that time is over or it is full. A broker takes one request
+// with many messages for a fraction of what as many requests cost. When there
+// is no answer, what has gathered behind it is not sent: it would wait once
+// more for a broker that may be gone.
 type gatherer struct {
 	c    *conn
 	root context.Context //nolint:containedctx // requests of many callers end with the client, by its connections
 
-	mu    sync.Mutex
-	lanes map[Queue]*gathering
+	mu     sync.Mutex
+	closed bool
+	lanes  map[Queue]*gathering
 }
 
 // gathering is what is on its way and what waits for one queue; with the number
-// -1 for any queue of a topic at a broker.
+// -1 for any queue of a topic at a broker. Only the last of batches may linger.
 type gathering struct {
 	busy    int
 	batches []*gathered
 }
 
 // gathered is one request that is not sent yet. Messages are encoded as they
-// come, since those who send them may leave.
+// come.
 type gathered struct {
 	queue   Queue
 	born    time.Time
@@ -49,7 +49,12 @@ type gathered struct {
 	body    []byte
 	waiting []outgoing // without their messages
 	ends    []int      // of the messages in body
-	done    chan struct{}
+	gone    []int      // the places of those whose senders have left
+	// lingers: it is not to go yet. Sent: it is on its way.
+	lingers, sent bool
+	full          chan struct{} // closed when it lingers no more for being full; nil: it never did
+	results       []driver.SendResult
+	done          chan struct{}
 }
 
 func newGatherer(c *conn) *gatherer {
@@ -58,7 +63,7 @@ func newGatherer(c *conn) *gatherer {
 
 // takes reports whether a message may go with others in one request.
 func (g *gatherer) takes(o *outgoing) bool {
-	return !g.c.cfg.NoGathering && o.due == 0 && !o.fresh && !envelope.Internal(o.m.Topic) && !g.c.compresses(o.m.Body) && o.wireSize() <= gatherRoom
+	return !g.c.cfg.NoGathering && o.due == 0 && !o.fresh && !envelope.Internal(o.m.Topic) && !g.c.compresses(o.m.Body) && o.wireSize() <= g.c.cfg.BatchSize
 }
 
 // send sends one message.
@@ -78,9 +83,9 @@ func (g *gatherer) send(ctx context.Context, lane []outgoing) {
 	}
 	select {
 	case <-b.done:
-		*o.r = *b.waiting[i].r
+		*o.r = b.results[i]
 	case <-ctx.Done():
-		fail(lane, driver.FromContext(ctx, o.op(), true))
+		fail(lane, driver.FromContext(ctx, o.op(), !g.leave(l, b, i)))
 	}
 }
 
@@ -98,7 +103,8 @@ func (g *gatherer) join(o *outgoing) (*gathering, *gathered, int) {
 		l = &gathering{}
 		g.lanes[key] = l
 	}
-	if l.busy < underWay {
+	linger := g.c.cfg.Linger > 0
+	if g.closed || !linger && l.busy < underWay {
 		l.busy++
 		return l, nil, 0
 	}
@@ -106,12 +112,91 @@ func (g *gatherer) join(o *outgoing) (*gathering, *gathered, int) {
 	if n := len(l.batches); n > 0 {
 		b = l.batches[n-1]
 	}
-	if b == nil || len(b.body)+o.wireSize() > gatherRoom || !b.born.Equal(o.m.BornAt) {
-		b = &gathered{queue: o.queue, born: o.m.BornAt, memory: bodies.Get().(*[]byte), done: make(chan struct{})} //nolint:forcetypeassert // of its New
+	room := g.c.cfg.BatchSize
+	if b != nil && (len(b.body)+o.wireSize() > room || !together(b.born, o.m.BornAt)) {
+		b.fill()
+		b = nil
+	}
+	if b == nil {
+		b = &gathered{queue: o.queue, born: o.m.BornAt, memory: bodies.Get().(*[]byte), lingers: linger, done: make(chan struct{})} //nolint:forcetypeassert // of its New
 		b.body = (*b.memory)[:0]
 		l.batches = append(l.batches, b)
+		if linger {
+			b.full = make(chan struct{})
+			g.c.spawn(func() { g.linger(l, b) }) // or Close ends it
+		}
 	}
-	return l, b, b.add(o)
+	i := b.add(o)
+	if len(b.body) >= room {
+		b.fill()
+	}
+	return l, b, i
+}
+
+// fill ends the time in which others may come; g.mu is held.
+func (b *gathered) fill() {
+	if b.lingers {
+		b.lingers = false
+		close(b.full)
+	}
+}
+
+// linger gives others time to come, and sends what there is then, unless
+// requests under way will.
+func (g *gatherer) linger(l *gathering, b *gathered) {
+	end := time.NewTimer(g.c.cfg.Linger)
+	defer end.Stop()
+	select {
+	case <-b.full:
+	case <-end.C:
+	case <-b.done:
+		return
+	}
+	g.mu.Lock()
+	b.lingers = false
+	var next *gathered
+	if l.busy < underWay {
+		l.busy++
+		next = l.pop()
+	}
+	g.mu.Unlock()
+	g.run(l, next)
+}
+
+// leave takes the message of a sender who waits no longer out of a request; it
+// reports false if that is on its way.
+func (g *gatherer) leave(l *gathering, b *gathered, i int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if b.sent {
+		return false
+	}
+	b.gone = append(b.gone, i)
+	if at := slices.Index(l.batches, b); at >= 0 && len(b.gone) == len(b.waiting) {
+		l.batches = slices.Delete(l.batches, at, at+1)
+		b.end()
+	}
+	return true
+}
+
+// close fails what has gathered: it is not sent.
+func (g *gatherer) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	for _, l := range g.lanes {
+		l.fail(func(q Queue) *driver.Error { return closed(sendTo(q.String())) })
+	}
+}
+
+// fail ends all that has gathered for a queue.
+func (l *gathering) fail(why func(Queue) *driver.Error) {
+	for _, b := range l.batches {
+		b.prepare()
+		fail(b.waiting, why(b.queue))
+		b.end()
+	}
+	l.batches = nil
 }
 
 // add encodes a message and answers its place. The room was looked at before, so
@@ -128,7 +213,7 @@ func (b *gathered) add(o *outgoing) int {
 // next lets what has gathered go after a request that is over; err is how it
 // ended.
 func (g *gatherer) next(l *gathering, err *driver.Error) {
-	b := g.pop(l, err)
+	b := g.after(l, err)
 	if b == nil {
 		return
 	}
@@ -137,26 +222,27 @@ func (g *gatherer) next(l *gathering, err *driver.Error) {
 	}
 }
 
-// pop answers the request that is to go next; without one the turn is over. If
-// the one before it got no answer, all that has gathered fails.
-func (g *gatherer) pop(l *gathering, err *driver.Error) *gathered {
+// after answers the request that is to go after one that ended with err. If that
+// got no answer, all that has gathered fails.
+func (g *gatherer) after(l *gathering, err *driver.Error) *gathered {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err != nil && !isRefusal(err) && err.Code != driver.Internal {
-		for _, b := range l.batches {
-			b.results()
-			fail(b.waiting, behind(err, b.queue))
-			b.end()
-		}
-		l.batches = nil
+		l.fail(func(q Queue) *driver.Error { return behind(err, q) })
 	}
-	if len(l.batches) == 0 {
+	return l.pop()
+}
+
+// pop answers the request that is to go next; without one the turn is over.
+func (l *gathering) pop() *gathered {
+	if len(l.batches) == 0 || l.batches[0].lingers {
 		l.busy--
 		return nil
 	}
 	b := l.batches[0]
 	l.batches[0] = nil
 	l.batches = l.batches[1:]
+	b.sent = true
 	return b
 }
 
@@ -165,14 +251,14 @@ func (g *gatherer) run(l *gathering, b *gathered) {
 	for b != nil {
 		err := g.post(b)
 		b.end()
-		b = g.pop(l, err)
+		b = g.after(l, err)
 	}
 }
 
 // post sends one request. If the broker will not have it, each of its messages
 // goes by itself: what is wrong with one is no fault of the others.
 func (g *gatherer) post(b *gathered) *driver.Error {
-	b.results()
+	b.prepare()
 	err := g.c.postBatch(g.root, b.queue, b.born, b.body, b.waiting, false)
 	if err == nil || !isRefusal(err) || err.Retryable || len(b.waiting) == 1 {
 		if err != nil {
@@ -191,15 +277,29 @@ func (g *gatherer) post(b *gathered) *driver.Error {
 	return nil
 }
 
-// results makes room for what the senders are to hear.
-func (b *gathered) results() {
-	all := make([]driver.SendResult, len(b.waiting))
+// prepare takes out what senders have left behind, and makes room for what the
+// others are to hear.
+func (b *gathered) prepare() {
+	b.results = make([]driver.SendResult, len(b.waiting))
 	for i := range b.waiting {
 		o := &b.waiting[i]
-		o.r = &all[i]
+		o.r = &b.results[i]
 		o.r.ID, o.r.Offset = o.id, -1
 		o.number, o.name = b.waiting[0].number, b.waiting[0].name
 	}
+	if len(b.gone) == 0 {
+		return
+	}
+	body, ends, stay, start := b.body[:0], b.ends[:0], b.waiting[:0], 0
+	for i, o := range b.waiting {
+		part := b.body[start:b.ends[i]]
+		if start = b.ends[i]; slices.Contains(b.gone, i) {
+			continue
+		}
+		body = append(body, part...)
+		ends, stay = append(ends, len(body)), append(stay, o)
+	}
+	b.body, b.ends, b.waiting = body, ends, stay
 }
 
 // end lets the senders hear, and keeps the memory for others.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,10 +22,10 @@ func one(ctx context.Context, c *conn, text string) driver.SendResult {
 }
 
 // holding is a client of a broker that holds every answer.
-func holding(t *testing.T) (*conn, *wire, <-chan asking) {
+func holding(t *testing.T, cfg Config) (*conn, *wire, <-chan asking) {
 	t.Helper()
 	asked := make(chan asking, 64)
-	c, w := openWire(t, Config{}, func(_ *wire, a asking) {
+	c, w := openWire(t, cfg, func(_ *wire, a asking) {
 		a.frame = slices.Clone(a.frame)
 		asked <- a
 	})
@@ -49,15 +50,15 @@ func busy(t *testing.T, c *conn, asked <-chan asking, wg *sync.WaitGroup) [under
 }
 
 // gather lets so many more sends come while the broker is busy.
-func gather(t *testing.T, c *conn, n int, wg *sync.WaitGroup) []driver.SendResult {
+func gather(t *testing.T, c *conn, n int, wg *sync.WaitGroup, before int) []driver.SendResult {
 	t.Helper()
 	results := make([]driver.SendResult, n)
 	for i := range results {
 		wg.Go(func() { results[i] = one(t.Context(), c, fmt.Sprint("message ", i)) })
 	}
 	synctest.Wait()
-	if got := gatheredBy(c); got != n {
-		t.Fatalf("%d messages have gathered, want %d", got, n)
+	if got := gatheredBy(c); got != n+before {
+		t.Fatalf("%d messages have gathered, want %d", got, n+before)
 	}
 	return results
 }
@@ -78,10 +79,10 @@ func gatheredBy(c *conn) (n int) {
 func TestGather_OneRequest(t *testing.T) { synctest.Test(t, testOneRequest) }
 
 func testOneRequest(t *testing.T) {
-	c, w, asked := holding(t)
+	c, w, asked := holding(t, Config{})
 	var wg sync.WaitGroup
 	due := busy(t, c, asked, &wg)
-	results := gather(t, c, 5, &wg)
+	results := gather(t, c, 5, &wg, 0)
 	w.tell(func() { w.stored(due[0], 0) })
 	batch := <-asked
 	elements := batch.batch(t)
@@ -102,10 +103,10 @@ func testOneRequest(t *testing.T) {
 func TestGather_RefusedForOne(t *testing.T) { synctest.Test(t, testRefusedForOne) }
 
 func testRefusedForOne(t *testing.T) {
-	c, w, asked := holding(t)
+	c, w, asked := holding(t, Config{})
 	var wg sync.WaitGroup
 	due := busy(t, c, asked, &wg)
-	results := gather(t, c, 3, &wg)
+	results := gather(t, c, 3, &wg, 0)
 	w.tell(func() { w.stored(due[0], 0) })
 	all := <-asked
 	w.tell(func() { w.reply(all, remoting.ResMessageIllegal, "", nil) })
@@ -129,37 +130,74 @@ func testRefusedForOne(t *testing.T) {
 	}
 }
 
-// Who does not wait any longer hears that his message may be stored; the others
-// get theirs.
-func TestGather_SenderLeaves(t *testing.T) { synctest.Test(t, testSenderLeaves) }
-
-func testSenderLeaves(t *testing.T) {
-	c, w, asked := holding(t)
-	var wg sync.WaitGroup
-	due := busy(t, c, asked, &wg)
-	ctx, cancel := context.WithCancel(t.Context())
-	left := make(chan driver.SendResult)
-	go func() { left <- one(ctx, c, "left") }()
-	synctest.Wait()
-	cancel()
-	var e *driver.Error
-	if r := <-left; !errors.As(r.Err, &e) || e.Code != driver.Canceled || !e.MaybeDone || r.Status != driver.NotStored {
-		t.Errorf("the sender that left got %+v", r)
+// Who leaves before his message has gone takes it along; once it is on its way
+// he hears that it may be stored. The others get their results.
+func TestGather_SenderLeaves(t *testing.T) {
+	for name, cfg := range map[string]Config{"behind others": {}, "lingering": {Linger: time.Second}} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testSenderLeaves(t, cfg) }) })
 	}
-	w.tell(func() { w.stored(due[0], 0) })
+}
+
+func testSenderLeaves(t *testing.T, cfg Config) {
+	c, w, asked := holding(t, cfg)
+	var wg sync.WaitGroup
+	var due []asking
+	if cfg.Linger == 0 {
+		for _, a := range busy(t, c, asked, &wg) {
+			due = append(due, a)
+		}
+	}
+	leaver := func(text string) (leave func(maybe bool)) {
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan driver.SendResult)
+		go func() { left <- one(ctx, c, text) }()
+		synctest.Wait()
+		return func(maybe bool) {
+			t.Helper()
+			cancel()
+			var e *driver.Error
+			if r := <-left; !errors.As(r.Err, &e) || e.Code != driver.Canceled || e.MaybeDone != maybe || r.Status != driver.NotStored {
+				t.Errorf("the sender of %q got %+v", text, r)
+			}
+		}
+	}
+	leaver("gone alone")(false)
+	if n := gatheredBy(c); n != 0 {
+		t.Errorf("%d messages are left of one whose sender has left", n)
+	}
+	first := leaver("gone first")
+	results := gather(t, c, 2, &wg, 1)
+	late := leaver("gone late")
+	first(false)
+	if cfg.Linger == 0 {
+		w.tell(func() { w.stored(due[0], 0) })
+	}
 	batch := <-asked
-	if elements := batch.batch(t); len(elements) != 1 || string(elements[0].Body) != "left" {
+	late(true)
+	elements := batch.batch(t)
+	if len(elements) != 3 || string(elements[2].Body) != "gone late" {
 		t.Errorf("sent were %q", elements)
 	}
-	w.tell(func() { w.stored(due[1], 1); w.stored(batch, 2) })
+	w.tell(func() {
+		for _, a := range due[min(1, len(due)):] {
+			w.stored(a, 1)
+		}
+		w.stored(batch, 2)
+	})
 	wg.Wait()
+	for i, r := range results {
+		at := slices.IndexFunc(elements, func(e message.BatchElement) bool { return string(e.Body) == fmt.Sprint("message ", i) })
+		if r.Err != nil || r.Offset != int64(2+at) {
+			t.Errorf("message %d at place %d has the result %+v", i, at, r)
+		}
+	}
 }
 
 // Without an answer what has gathered behind it is not sent.
 func TestGather_NoAnswer(t *testing.T) { synctest.Test(t, testNoAnswer) }
 
 func testNoAnswer(t *testing.T) {
-	c, _, asked := holding(t)
+	c, _, asked := holding(t, Config{})
 	began := time.Now()
 	var wg sync.WaitGroup
 	for range underWay {
@@ -171,7 +209,7 @@ func testNoAnswer(t *testing.T) {
 		})
 		<-asked
 	}
-	results := gather(t, c, 3, &wg)
+	results := gather(t, c, 3, &wg, 0)
 	wg.Wait()
 	for _, r := range results {
 		var e *driver.Error
@@ -184,25 +222,160 @@ func testNoAnswer(t *testing.T) {
 	}
 }
 
-// Close ends those who wait.
-func TestGather_Close(t *testing.T) { synctest.Test(t, testClose) }
+// Close ends those who wait. What has gathered was not sent.
+func TestGather_Close(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { testClose(t, Config{}, underWay) })
+	synctest.Test(t, func(t *testing.T) { testClose(t, Config{Linger: time.Second}, 0) })
+}
 
-func testClose(t *testing.T) {
-	c, _, asked := holding(t)
-	results := make(chan driver.SendResult, underWay+1)
-	for i := range underWay + 1 {
+func testClose(t *testing.T, cfg Config, sent int) {
+	c, _, asked := holding(t, cfg)
+	results := make(chan driver.SendResult, sent+1)
+	for i := range sent + 1 {
 		go func() { results <- one(t.Context(), c, "m") }()
-		if i < underWay {
+		if i < sent {
 			<-asked
 		}
 	}
 	synctest.Wait()
+	began, unsent := time.Now(), 0
 	if err := c.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	for range underWay + 1 {
-		if r := <-results; driver.CodeOf(r.Err) != driver.Closed {
+	for range sent + 1 {
+		var e *driver.Error
+		r := <-results
+		if !errors.As(r.Err, &e) || e.Code != driver.Closed {
 			t.Errorf("got %+v, want %s", r, driver.Closed)
+		} else if !e.MaybeDone {
+			unsent++
+		}
+	}
+	if took := time.Since(began); took > 0 || unsent != 1 || len(asked) > 0 {
+		t.Errorf("%d are said to be not sent, want 1; %d more were sent in %v", unsent, len(asked), took)
+	}
+}
+
+// With a linger messages wait for others of their queue, a lone one exactly so
+// long, and go in the order in which they came.
+func TestLinger_Time(t *testing.T) { synctest.Test(t, testLingerTime) }
+
+func testLingerTime(t *testing.T) {
+	c, w, asked := holding(t, Config{Linger: 10 * time.Millisecond})
+	began := time.Now()
+	var wg sync.WaitGroup
+	for i := range 3 {
+		time.Sleep(time.Duration(min(i, 1)) * 4 * time.Millisecond) // 0, 4 and 8 ms
+		wg.Go(func() {
+			if r := one(t.Context(), c, fmt.Sprint(i)); r.Err != nil || r.Offset != int64(i) {
+				t.Errorf("message %d has the result %+v", i, r)
+			}
+		})
+	}
+	batch := <-asked
+	if took := time.Since(began); took != 10*time.Millisecond {
+		t.Errorf("it went after %v, want 10 ms", took)
+	}
+	if elements := batch.batch(t); len(elements) != 3 || string(elements[0].Body) != "0" || string(elements[2].Body) != "2" {
+		t.Errorf("sent were %q", elements)
+	}
+	// Under way, it does not keep the next one from its time.
+	wg.Go(func() {
+		if r := one(t.Context(), c, "lone"); r.Err != nil {
+			t.Error(r.Err)
+		}
+	})
+	lone := <-asked
+	if took := time.Since(began); took != 20*time.Millisecond {
+		t.Errorf("the lone one went after %v, want 20 ms", took)
+	}
+	w.tell(func() { w.stored(batch, 0); w.stored(lone, 3) })
+	wg.Wait()
+}
+
+// A full request goes at once; what does not fit into one goes alone, at once.
+func TestLinger_Full(t *testing.T) { synctest.Test(t, testLingerFull) }
+
+func testLingerFull(t *testing.T) {
+	c, w, asked := holding(t, Config{Linger: time.Second, BatchSize: 500})
+	began := time.Now()
+	var wg sync.WaitGroup
+	send := func(size int) {
+		wg.Go(func() {
+			if r := one(t.Context(), c, strings.Repeat("x", size)); r.Err != nil {
+				t.Error(r.Err)
+			}
+		})
+		synctest.Wait()
+	}
+	send(100)
+	send(100)
+	if len(asked) > 0 {
+		t.Error("there was room for more")
+	}
+	send(200)
+	full := <-asked
+	if n := len(full.batch(t)); n != 2 || time.Since(began) > 0 {
+		t.Errorf("%d messages went after %v", n, time.Since(began))
+	}
+	send(500)
+	if large := <-asked; large.code != remoting.ReqSendMessageV2 || time.Since(began) > 0 {
+		t.Errorf("a message without room went by code %d after %v", large.code, time.Since(began))
+	} else {
+		w.tell(func() { w.stored(full, 0); w.stored(large, 2) })
+	}
+	last := <-asked
+	if n := len(last.batch(t)); n != 1 || time.Since(began) != time.Second {
+		t.Errorf("%d messages went after %v", n, time.Since(began))
+	}
+	w.tell(func() { w.stored(last, 3) })
+	wg.Wait()
+}
+
+// Two requests under way hold back what is ready behind them.
+func TestLinger_BrokerBusy(t *testing.T) { synctest.Test(t, testLingerBusy) }
+
+func testLingerBusy(t *testing.T) {
+	c, w, asked := holding(t, Config{Linger: time.Millisecond})
+	var wg sync.WaitGroup
+	for i := range underWay + 2 {
+		wg.Go(func() {
+			if r := one(t.Context(), c, fmt.Sprint(i)); r.Err != nil {
+				t.Error(r.Err)
+			}
+		})
+		time.Sleep(2 * time.Millisecond)
+	}
+	if len(asked) != underWay {
+		t.Errorf("%d requests are under way, want %d", len(asked), underWay)
+	}
+	first, second := <-asked, <-asked
+	w.tell(func() { w.stored(first, 0) })
+	behind := <-asked
+	if n := len(behind.batch(t)); n != 2 {
+		t.Errorf("%d messages went, want 2", n)
+	}
+	w.tell(func() { w.stored(second, 1); w.stored(behind, 2) })
+	wg.Wait()
+}
+
+// Messages whose births were measured one after the other go together; those of
+// another day do not.
+func TestSend_Births(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for want, births := range map[int][]time.Time{
+		4: {now, now.Add(1), now.Add(time.Second), now.Add(-time.Second)},
+		3: {{}, {}, {}, now},
+		1: {now, now.Add(time.Second + 1)},
+		2: {now, now, {}},
+	} {
+		var lane []outgoing
+		for _, b := range births {
+			lane = append(lane, outgoing{m: &driver.Message{Topic: "t", BornAt: b}})
+		}
+		if n := batchOf(lane); n != want {
+			t.Errorf("%d of those born at %v go together, want %d", n, births, want)
 		}
 	}
 }

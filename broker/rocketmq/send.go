@@ -248,6 +248,16 @@ func fail(lane []outgoing, err *driver.Error) {
 	}
 }
 
+// ageGap is how far apart the births of messages are that go in one request,
+// which has one time of birth for all of them.
+const ageGap = time.Second
+
+// together reports whether messages of two times of birth may share the first.
+// Times that were measured for each message are never the same.
+func together(first, other time.Time) bool {
+	return first.IsZero() == other.IsZero() && other.Sub(first).Abs() <= ageGap
+}
+
 // batchOf is how many of the first messages of a lane go in one request.
 func batchOf(lane []outgoing) int {
 	if envelope.Internal(lane[0].m.Topic) {
@@ -257,7 +267,7 @@ func batchOf(lane []outgoing) int {
 	for i := range lane {
 		o := &lane[i]
 		size += o.wireSize()
-		if o.due > 0 || size > batchRoom || !o.m.BornAt.Equal(lane[0].m.BornAt) {
+		if o.due > 0 || size > batchRoom || !together(lane[0].m.BornAt, o.m.BornAt) {
 			break
 		}
 		n++
