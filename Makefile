@@ -32,8 +32,10 @@ integration: ## tests that need real servers or take long: PostgreSQL, crash pro
 	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m -run TwentySeeds ./examples/...
 	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m -run 'TestClose_LeavesNothing|TestCluster_RebalanceStorm' ./broker/rocketmq
 
+# Parts of it: SLUICE_INTEROP_CLIENTS=java-5 SLUICE_INTEROP_ONLY='^tags/' make interop;
+# the documentation of integration/interop has the names.
 .PHONY: interop
-interop: ## foreign clients against Apache RocketMQ and against this server, compared; needs Java, Maven and Node
+interop: ## foreign clients against Apache RocketMQ and against this server, compared; needs Java, Maven and Node; for parts of it see go doc of integration/interop
 	@rm -f integration/.cache/interop.txt
 	@cd integration && SLUICE_INTEROP=1 $(GO) test -count=1 -timeout 40m ./interop/...; \
 	status=$$?; cat .cache/interop.txt 2>/dev/null; exit $$status

@@ -33,8 +33,7 @@ func validName(what, name string) error {
 	case len(name) > limit:
 		return fmt.Errorf("%s name %.40q… has %d characters; at most %d are allowed", what, name, len(name), limit)
 	}
-	for i := range len(name) {
-		c := name[i]
+	for _, c := range name {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '%' || c == '|' {
 			continue
 		}

@@ -26,7 +26,7 @@ func TestValidTopic(t *testing.T) {
 		"..":                               `'.'`,
 		"a/b":                              `'/'`,
 		"a b":                              `' '`,
-		"tópico":                           "holds",
+		"tópico":                           `'ó'`,
 		"a\x00":                            `'\x00'`,
 		strings.Repeat("x", 128):           "128 characters",
 		"%DLQ%" + strings.Repeat("x", 251): "256 characters",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 
 	"github.com/klauspost/compress/zlib"
@@ -28,6 +29,19 @@ const (
 	// Apache's Go client reads no other.
 	CompressionZLIB Compression = 3
 )
+
+// String is the name of the format. Clients that give none mean zlib.
+func (c Compression) String() string {
+	switch c {
+	case CompressionLZ4:
+		return "LZ4"
+	case CompressionZSTD:
+		return "zstd"
+	case CompressionZLIB, 0:
+		return "zlib"
+	}
+	return "format " + strconv.Itoa(int(c))
+}
 
 // CompressionLevel is the level that Apache's producers use.
 const CompressionLevel = 5
@@ -96,11 +110,11 @@ func Compress(kind Compression, level int, b []byte) ([]byte, error) {
 		err = ErrCompression
 	}
 	if err != nil {
-		return nil, fmt.Errorf("compress body as %d: %w", kind, err)
+		return nil, fmt.Errorf("compress body by %v: %w", kind, err)
 	}
 	_, err = w.Write(b)
 	if err := errors.Join(err, w.Close()); err != nil {
-		return nil, fmt.Errorf("compress body as %d: %w", kind, err)
+		return nil, fmt.Errorf("compress body by %v: %w", kind, err)
 	}
 	return out.Bytes(), nil
 }
@@ -122,7 +136,7 @@ func Inflate(sysFlag int32, b []byte, limit int) ([]byte, error) {
 	kind := Compression(sysFlag >> message.SysCompressionShift & message.SysCompressionMask)
 	out, err := inflate(kind, b, limit)
 	if err != nil {
-		return nil, fmt.Errorf("inflate body of %d bytes as %d to at most %d: %w", len(b), kind, limit, err)
+		return nil, fmt.Errorf("inflate body of %d bytes by %v to at most %d: %w", len(b), kind, limit, err)
 	}
 	return out, nil
 }

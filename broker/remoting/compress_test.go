@@ -108,8 +108,13 @@ func TestInflate_Limits(t *testing.T) {
 	if got, err := remoting.Inflate(0x300, []byte("plain"), 1); err != nil || string(got) != "plain" {
 		t.Errorf("not compressed: got %q, %v", got, err)
 	}
-	if _, err := remoting.Inflate(0x401, nil, 0); !errors.Is(err, remoting.ErrCompression) {
+	if _, err := remoting.Inflate(0x401, nil, 0); !errors.Is(err, remoting.ErrCompression) || !strings.Contains(err.Error(), "by format 4") {
 		t.Errorf("unknown way: got %v", err)
+	}
+	for flag, name := range map[int32]string{0x1: "zlib", 0x101: "LZ4", 0x201: "zstd", 0x301: "zlib"} {
+		if _, err := remoting.Inflate(flag, []byte("no such stream"), 0); err == nil || !strings.Contains(err.Error(), "by "+name+" to") {
+			t.Errorf("system flag %#x: got %v", flag, err)
+		}
 	}
 	if _, err := remoting.Compress(4, 0, nil); !errors.Is(err, remoting.ErrCompression) {
 		t.Errorf("unknown way: got %v", err)

@@ -88,6 +88,12 @@ func ParseACL(data []byte) (*ACL, error) {
 	if err := d.Decode(&f); err != nil {
 		return nil, yamlError(err)
 	}
+	switch err := d.Decode(new(yaml.Node)); {
+	case err == nil:
+		return nil, errors.New("the file has a second document behind ---, which would count for nothing; it takes one, with all accounts")
+	case !errors.Is(err, io.EOF):
+		return nil, yamlError(err)
+	}
 	acl := &ACL{accounts: map[string]*account{}}
 	var errs []error
 	for _, text := range f.GlobalWhiteRemoteAddresses {

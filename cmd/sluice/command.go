@@ -85,8 +85,12 @@ func (c *command) names() []string {
 	return names
 }
 
-// meant is a question about the word that was probably meant.
+// meant is a question about the word that was probably meant. One that is among
+// them was meant as it is: something else is wrong.
 func meant(word string, among []string) string {
+	if slices.Contains(among, word) {
+		return ""
+	}
 	if near, ok := config.Nearest(word, among); ok {
 		return fmt.Sprintf(" (did you mean %s?)", near)
 	}

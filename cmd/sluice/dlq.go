@@ -7,7 +7,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/cmd/sluice/internal/cluster"
@@ -37,7 +36,7 @@ Lists dead letters of a group, the oldest first. REASON is there if a consumer o
 clients leave none.
 
   -from POINT     first, last, a time such as 2026-01-31T18:00:00Z, a duration such as 2h for so long ago,
-                  or with -queue an offset (default first)
+                  or with -queue an offset (default first). A time without a zone is one of this machine's
   -limit N        at most so many, 1 to 10000 (default 20)
   -queue N        of this queue only
   -broker NAME    on this broker only
@@ -103,11 +102,11 @@ func runDLQList(ctx context.Context, args []string, stdout, stderr io.Writer) in
 // deadJSON is a dead letter as programs read it.
 type deadJSON struct {
 	messageView
-	Origin   string    `json:"origin_topic,omitempty"`
-	Attempts int       `json:"attempts"`
-	DeadAt   time.Time `json:"dead_at"`
-	Reason   string    `json:"reason,omitempty"`
-	Error    string    `json:"error,omitempty"`
+	Origin   string       `json:"origin_topic,omitempty"`
+	Attempts int          `json:"attempts"`
+	DeadAt   cluster.Time `json:"dead_at"`
+	Reason   string       `json:"reason,omitempty"`
+	Error    string       `json:"error,omitempty"`
 }
 
 // runDLQPeek is "sluice dlq peek".
@@ -126,7 +125,7 @@ func runDLQPeek(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		o.Queues = *x
 		all, err := c.Peek(ctx, r.arg(0), o)
 		if err != nil && len(all) == 0 {
-			return r.nearGroup(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		head := []string{"DEAD", "QUEUE", "OFFSET", "ORIGIN", "TRIED", "ID", "KEYS", "REASON"}
 		if *body {
@@ -190,7 +189,7 @@ func runDLQRedrive(ctx context.Context, args []string, stdout, stderr io.Writer)
 		o.Rate = n
 		return nil
 	})
-	r.StringVar(&o.To, "to", "", "")
+	r.text("to", "the name of a topic", &o.To)
 	r.BoolVar(&o.Again, "again", false, "")
 	r.BoolVar(&o.DryRun, "dry-run", false, "")
 	check := func() {
@@ -221,7 +220,7 @@ func runDLQRedrive(ctx context.Context, args []string, stdout, stderr io.Writer)
 			return t.flush()
 		})
 		if n == 0 && err != nil {
-			return r.nearGroup(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		if !r.json {
 			what := "sent " + counted(n, "dead letter") + " again"
@@ -243,13 +242,13 @@ func runDLQPurge(ctx context.Context, args []string, stdout, stderr io.Writer) i
 		if !*yes {
 			d, err := c.DeadLettersOf(ctx, group)
 			if err != nil {
-				return r.nearGroup(ctx, c, err)
+				return r.near(ctx, c, err)
 			}
 			return refuse("group %s has %s, of which %s not sent again; add -yes to remove all", group, counted(d.Messages, "dead letter"), were(d.Waiting))
 		}
 		n, err := c.Purge(ctx, group)
 		if err != nil {
-			return r.nearGroup(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		return r.done(struct {
 			Group  string `json:"group"`

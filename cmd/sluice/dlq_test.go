@@ -25,6 +25,8 @@ func TestDLQ(t *testing.T) {
 	k.refuses(exitRefused, "a dead letter of group billing is not known", "dlq", "redrive", "billing")
 	k.refuses(exitRefused, "a dead letter of group billing is not known", "dlq", "purge", "billing", "-yes")
 	k.bury(3)
+	k.refuses(exitRefused, "topic order is not known (did you mean orders?)", "dlq", "redrive", "billing", "-to", "order")
+	k.refuses(exitFailed, `-to takes the name of a topic, not ""`, "dlq", "redrive", "billing", "-to", "")
 	k.prints(`
 GROUP    MESSAGES  WAITING  NEWEST
 billing         3        3  TIME--------------------
@@ -62,6 +64,9 @@ billing         3        2  TIME--------------------
 	k.refuses(exitRefused, "group billing has 3 dead letters, of which 2 were not sent again; add -yes", "dlq", "purge", "billing")
 	k.prints("removed 3 dead letters of group billing\n", "dlq", "purge", "billing", "-yes")
 	k.prints("there are no dead letters\n", "dlq", "list")
+	if r := k.call("dlq", "peek", "billing"); r.code != exitRefused || r.err != "sluice: a dead letter of group billing is not known\n" {
+		t.Errorf("%+v", r) // the group is there, and was meant
+	}
 	k.refuses(exitRefused, "(did you mean billing?)", "dlq", "redrive", "biling")
 }
 

@@ -53,7 +53,7 @@ func runDump(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := newFlags("log dump", dumpUsage)
 	flags.Int64Var(&d.from, "from", 0, "")
 	flags.IntVar(&d.limit, "limit", 0, "")
-	flags.StringVar(&d.topic, "topic", "", "")
+	flags.text("topic", "the name of a topic", &d.topic)
 	flags.BoolVar(&d.body, "body", false, "")
 	flags.BoolVar(&d.json, "json", false, "")
 	dir, code, done := parse(flags, args, stdout, stderr)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -15,10 +16,11 @@ type flagSet struct {
 	*flag.FlagSet
 	name, usage string
 	problems    []error
+	truths      map[string]bool // those of truth
 }
 
 func newFlags(name, usage string) *flagSet {
-	f := &flagSet{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), name: name, usage: usage}
+	f := &flagSet{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), name: name, usage: usage, truths: map[string]bool{}}
 	f.SetOutput(io.Discard)
 	return f
 }
@@ -32,10 +34,51 @@ func (f *flagSet) bad(format string, args ...any) {
 func (f *flagSet) value(name, form string, set func(s string) error) {
 	f.Func(name, "", func(s string) error {
 		if err := set(s); err != nil {
-			f.bad("-%s takes %s, not %q%s", name, form, s, because(err))
+			f.bad("-%s takes %s, not %q%s", name, form, short(s), because(err))
 		}
 		return nil
 	})
+}
+
+// text is a flag that takes any text but an empty one, which is mostly a
+// variable of the shell that is not set: to go on as without the flag could be
+// to serve everybody, or to talk to another cluster.
+func (f *flagSet) text(name, form string, to *string) {
+	f.value(name, form, func(s string) error {
+		if s == "" {
+			return errForm
+		}
+		*to = s
+		return nil
+	})
+}
+
+// truth is a flag that is left out, true or false. Its value stands behind =
+// only, as with every flag that may have none.
+func (f *flagSet) truth(name string, to **bool) {
+	f.truths[name] = true
+	f.BoolFunc(name, "", func(s string) error {
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			f.bad("-%s takes true or false, not %q", name, short(s))
+		}
+		*to = &b
+		return nil
+	})
+}
+
+// apart notes a value that stands behind a flag of truth without =, and reports
+// whether it was one.
+func (f *flagSet) apart(before, args []string) bool {
+	if len(args) == 0 || len(before) == len(args) {
+		return false
+	}
+	name := strings.TrimLeft(before[len(before)-len(args)-1], "-")
+	if _, err := strconv.ParseBool(args[0]); err != nil || !f.truths[name] {
+		return false
+	}
+	f.bad("-%s takes its value behind =, as in -%s=%s", name, name, args[0])
+	return true
 }
 
 var errForm = errors.New("") // the form says it all
@@ -66,7 +109,10 @@ func (f *flagSet) parse(args []string, stdout io.Writer) (rest []string, done bo
 		if len(parsed) > 0 && parsed[len(parsed)-1] == "--" {
 			return append(rest, args...), false // even if they begin with a dash
 		}
-		if len(args) > 0 {
+		switch {
+		case f.apart(before, args):
+			args = args[1:]
+		case len(args) > 0:
 			rest, args = append(rest, args[0]), args[1:]
 		}
 	}
@@ -80,13 +126,13 @@ func (f *flagSet) mistake(err error, before, args []string) []string {
 		word, _, _ = strings.Cut(strings.TrimLeft(before[i], "-"), "=")
 	}
 	if f.Lookup(word) == nil && strings.HasPrefix(err.Error(), "flag provided but not defined") {
-		f.bad("%w%s", err, meant(word, f.flagNames()))
+		f.bad("%s%s", short(err.Error()), meant(word, f.flagNames()))
 		if len(args) > 0 && !strings.HasPrefix(args[0], "-") && !strings.Contains(before[len(before)-len(args)-1], "=") {
 			args = args[1:] // probably its value
 		}
 		return args
 	}
-	f.bad("%w", err)
+	f.bad("%s", short(err.Error()))
 	if strings.HasPrefix(err.Error(), "bad flag syntax") {
 		return args[1:] // package flag has left it there
 	}

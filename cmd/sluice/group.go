@@ -49,8 +49,11 @@ Flags of every such command:
 Moves a consumer group to another place in a topic: its members, if there are any, go on from there. Messages
 before that place are not consumed, those behind it are consumed again.
 
+Stop the members first if you can: one that ends within some seconds may store the place where it was before,
+and so undo the reset. sluice lag GROUP shows where the group is.
+
   -to POINT       first, last, a time such as 2026-01-31T18:00:00Z, a duration such as 2h for so long ago,
-                  or with -queue an offset
+                  or with -queue an offset. A time without a zone is one of this machine's
   -queue N        this queue only (RocketMQ 5 and sluice serve)
   -broker NAME    on this broker only
   -dry-run        only say what would be moved
@@ -62,8 +65,9 @@ Flags of every such command:
 `
 	groupDeleteUsage = `usage: sluice group delete GROUP -yes
 
-Makes every broker forget a consumer group and its positions. Topics for its redeliveries and dead letters
-stay; sluice topic delete removes them. A group with members is left alone: stop them first.
+Makes every broker forget a consumer group and its positions, and deletes its topic %RETRY%GROUP with the
+redeliveries that wait there. Its dead letters in %DLQ%GROUP stay; sluice dlq purge removes them. A group with
+members is left alone: stop them first.
 
 Flags of every such command:
 `
@@ -97,22 +101,6 @@ func (r *remote) validGroup() {
 			r.bad("%w", err)
 		}
 	}
-}
-
-// nearGroup adds to an error about a group that is not there which one was
-// probably meant.
-func (r *remote) nearGroup(ctx context.Context, c *cluster.Cluster, err error) error {
-	if _, ok := errors.AsType[*cluster.NotFoundError](err); !ok {
-		return err
-	}
-	groups, gerr := c.GroupNames(ctx, true)
-	if gerr != nil {
-		return err
-	}
-	if hint := meant(r.arg(0), groups); hint != "" {
-		return fmt.Errorf("%w%s", err, hint)
-	}
-	return err
 }
 
 // runGroupList is "sluice group list".
@@ -171,7 +159,7 @@ func runGroupShow(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		group := r.arg(0)
 		p, err := c.Lag(ctx, group)
 		if err != nil {
-			return r.nearGroup(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		m, err := c.Members(ctx, group)
 		if err != nil {
@@ -236,7 +224,7 @@ func runGroupMembers(ctx context.Context, args []string, stdout, stderr io.Write
 	return r.do(ctx, args, "GROUP", r.validGroup, func(ctx context.Context, c *cluster.Cluster) error {
 		m, err := c.Members(ctx, r.arg(0))
 		if err != nil && len(m.Members) == 0 {
-			return r.nearGroup(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		t := r.table("CLIENT", "ADDRESS", "LANGUAGE", "VERSION")
 		for _, x := range m.Members {
@@ -282,7 +270,7 @@ func runGroupReset(ctx context.Context, args []string, stdout, stderr io.Writer)
 			err = errors.Join(err, t.row(m, m.Broker, m.Queue, from, m.To, again, passed))
 		}
 		if err = t.end(err, ""); err != nil {
-			return r.nearGroup(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		if *dry && !r.json {
 			fmt.Fprintln(r.stdout, "nothing was moved: -dry-run")
@@ -299,7 +287,7 @@ func runGroupDelete(ctx context.Context, args []string, stdout, stderr io.Writer
 		group := r.arg(0)
 		p, err := c.Lag(ctx, group)
 		if err != nil {
-			return r.nearGroup(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		m, err := c.Members(ctx, group)
 		switch {
@@ -308,38 +296,48 @@ func runGroupDelete(ctx context.Context, args []string, stdout, stderr io.Writer
 		case len(m.Members) > 0:
 			return refuse("group %s has %s, stop them first; sluice group members %s lists them", group, counted(int64(len(m.Members)), "member"), group)
 		case !*yes:
-			return refuse("group %s has positions on %s; add -yes to forget them", group, counted(int64(len(p.Queues)), "queue"))
+			return refuse("group %s has positions on %s; add -yes to forget them, and the redeliveries that wait", group, counted(int64(len(p.Queues)), "queue"))
+		}
+		dead, err := c.DeadLettersOf(ctx, group)
+		if _, none := errors.AsType[*cluster.NotFoundError](err); err != nil && !none {
+			return err
 		}
 		if err := c.DeleteGroup(ctx, group); err != nil {
 			return err
 		}
+		stay := ""
+		if dead.Messages > 0 {
+			stay = fmt.Sprintf("; its %s stay, sluice dlq purge %s removes them", counted(dead.Messages, "dead letter"), group)
+		}
 		return r.done(struct {
 			Group   string `json:"group"`
 			Deleted bool   `json:"deleted"`
-		}{group, true}, "deleted group %s", group)
+			Dead    int64  `json:"dead_letters"`
+		}{group, true, dead.Messages}, "deleted group %s%s", group, stay)
 	})
 }
 
 // runLag is "sluice lag".
 func runLag(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	r := newRemote("lag", lagUsage, stdout, stderr)
-	topic := r.String("topic", "", "")
+	var topic string
+	r.text("topic", "the name of a topic", &topic)
 	return r.do(ctx, args, "[GROUP]", r.validGroup, func(ctx context.Context, c *cluster.Cluster) error {
 		if r.arg(0) == "" {
-			return r.lags(ctx, c, *topic)
+			return r.lags(ctx, c, topic)
 		}
 		p, err := c.Lag(ctx, r.arg(0))
 		if err != nil && len(p.Queues) == 0 {
-			return r.nearGroup(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		t := r.table("TOPIC", "BROKER", "QUEUE", "POSITION", "END", "LAG", "IN FLIGHT", "BEHIND")
 		for _, q := range p.Queues {
-			if *topic != "" && q.Topic != *topic {
+			if topic != "" && q.Topic != topic {
 				continue
 			}
 			behind := ""
 			if q.Lag > 0 {
-				behind = since(q.Consumed)
+				behind = since(q.Consumed.Time)
 			}
 			err = errors.Join(err, t.row(q, q.Topic, q.Broker, q.Queue, q.Position, q.End, q.Lag, max(q.Pulled-q.Position, 0), behind))
 		}

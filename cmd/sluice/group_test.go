@@ -88,7 +88,7 @@ broker-a      0     4   0      4            0
 		t.Errorf("printed %v", x)
 	}
 	k.refuses(exitRefused, "group biling is not known (did you mean billing?)", "group", "reset", "biling", "orders", "-to", "first")
-	k.refuses(exitRefused, "topic order is not known", "group", "reset", "billing", "order", "-to", "first")
+	k.refuses(exitRefused, "topic order is not known (did you mean orders?)", "group", "reset", "billing", "order", "-to", "first")
 	k.refuses(exitRefused, "such a queue of topic orders is not known", "group", "reset", "billing", "orders", "-to", "0", "-queue", "9")
 }
 
@@ -99,10 +99,22 @@ func TestGroup_Delete(t *testing.T) {
 	k.settle("billing", "orders", 1, driver.Settlement{Outcome: driver.Ack})
 	k.refuses(exitRefused, "add -yes to forget them", "group", "delete", "billing")
 	k.prints("deleted group billing\n", "group", "delete", "billing", "-yes")
+	k.prints("there are no groups\n", "group", "list", "-all")
 	if got := k.ok("lag"); got != "no group has positions\n" {
 		t.Errorf("printed %s", got)
 	}
 	k.refuses(exitRefused, "group nobody is not known", "group", "delete", "nobody", "-yes")
+}
+
+func TestGroup_DeleteKeepsDeadLetters(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.bury(2)
+	k.prints("deleted group billing; its 2 dead letters stay, sluice dlq purge billing removes them\n", "group", "delete", "billing", "-yes")
+	if got := k.objects("dlq", "list"); len(got) != 1 || got[0]["messages"] != 2.0 {
+		t.Errorf("printed %v", got)
+	}
+	k.prints("removed 2 dead letters of group billing\n", "dlq", "purge", "billing", "-yes")
 }
 
 func TestGroup_JSON(t *testing.T) {

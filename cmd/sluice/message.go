@@ -43,7 +43,7 @@ Lists messages with a business key, the oldest first. A broker answers its newes
 
   -key KEY       the key
   -since TIME    stored then or later: a time such as 2026-01-31T18:00:00Z, or a duration such as 2h for so
-                 long ago
+                 long ago. A time without a zone is one of this machine's
   -until TIME    stored then or before, in the same form
   -body          show bodies
 
@@ -54,7 +54,8 @@ Flags of every such command:
 Lists messages of a topic, the oldest first, and moves nobody's position.
 
   -from POINT     first, last, a time such as 2026-01-31T18:00:00Z, a duration such as 2h for so long ago,
-                  or with -queue an offset (default last: the newest ones)
+                  or with -queue an offset (default last: the newest ones). A time without a zone is one of
+                  this machine's
   -limit N        at most so many, 1 to 10000 (default 20)
   -tag EXPR       with one of these tags, such as "paid || refunded"
   -sql EXPR       with such properties, such as "amount > 100" (RocketMQ wants it allowed in its configuration)
@@ -88,8 +89,8 @@ type messageView struct {
 	Offset     int64             `json:"offset"`
 	Tag        string            `json:"tag,omitempty"`
 	Keys       []string          `json:"keys,omitempty"`
-	StoredAt   time.Time         `json:"stored_at"`
-	BornAt     time.Time         `json:"born_at"`
+	StoredAt   cluster.Time      `json:"stored_at"`
+	BornAt     cluster.Time      `json:"born_at"`
 	BornHost   string            `json:"born_host"`
 	Redelivery int32             `json:"redelivery"`
 	Size       int               `json:"size"`
@@ -104,7 +105,7 @@ type messageView struct {
 func newMessageView(m *cluster.Message, withBody bool) messageView {
 	j := messageView{
 		ID: m.ID(), OffsetID: m.OffsetID(), Topic: m.Topic, Broker: m.Broker, Queue: m.QueueID, Offset: m.QueueOffset,
-		Tag: m.Tag(), Keys: m.Keys(), StoredAt: time.UnixMilli(m.StoreTimestamp).UTC(), BornAt: time.UnixMilli(m.BornTimestamp).UTC(),
+		Tag: m.Tag(), Keys: m.Keys(), StoredAt: cluster.Millis(m.StoreTimestamp), BornAt: cluster.Millis(m.BornTimestamp),
 		BornHost: m.BornHost.String(), Redelivery: m.ReconsumeTimes, Size: len(m.Body), Properties: m.Props,
 	}
 	if !withBody {
@@ -135,10 +136,11 @@ func bodyText(m *cluster.Message) string {
 // runMessageGet is "sluice message get".
 func runMessageGet(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	r := newRemote("message get", messageGetUsage, stdout, stderr)
-	topic := r.String("topic", "", "")
+	var topic string
+	r.text("topic", "the name of a topic", &topic)
 	raw := r.Bool("raw", false, "")
 	return r.do(ctx, args, "ID", nil, func(ctx context.Context, c *cluster.Cluster) error {
-		all, err := find(ctx, c, r.arg(0), *topic)
+		all, err := find(ctx, c, r.arg(0), topic)
 		if err != nil {
 			return err
 		}
@@ -244,24 +246,25 @@ func (r *remote) printMessages(all []*cluster.Message, withBody bool, none strin
 // runMessageFind is "sluice message find".
 func runMessageFind(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	r := newRemote("message find", messageFindUsage, stdout, stderr)
-	key := r.String("key", "", "")
+	var key string
+	r.text("key", "a business key", &key)
 	body := r.Bool("body", false, "")
 	var since, until time.Time
 	r.past("since", &since)
 	r.past("until", &until)
 	check := func() {
 		r.validTopic()
-		if *key == "" {
+		if !r.given("key") {
 			r.bad("it takes -key KEY")
 		}
 	}
 	return r.do(ctx, args, "TOPIC", check, func(ctx context.Context, c *cluster.Cluster) error {
-		all, err := c.Find(ctx, r.arg(0), *key, since, until)
+		all, err := c.Find(ctx, r.arg(0), key, since, until)
 		if err != nil && len(all) == 0 {
-			return r.nearTopic(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		if len(all) == 0 {
-			return &cluster.NotFoundError{What: "a message of topic " + r.arg(0) + " with key " + *key}
+			return &cluster.NotFoundError{What: "a message of topic " + r.arg(0) + " with key " + key}
 		}
 		return errors.Join(err, r.printMessages(all, *body, ""))
 	})
@@ -281,12 +284,13 @@ func runMessageBrowse(ctx context.Context, args []string, stdout, stderr io.Writ
 	r := newRemote("message browse", messageBrowseUsage, stdout, stderr)
 	o := cluster.BrowseOptions{From: cluster.Point{Kind: cluster.Last}}
 	x := r.browseFlags(&o)
-	tag := r.String("tag", "", "")
-	sql := r.String("sql", "", "")
+	var tag, sql string
+	r.text("tag", "tags, such as paid, or * for all", &tag)
+	r.text("sql", "an expression, such as amount > 100", &sql)
 	body := r.Bool("body", false, "")
 	check := func() {
 		r.validTopic()
-		if *tag != "" && *sql != "" {
+		if tag != "" && sql != "" {
 			r.bad("-tag and -sql exclude each other")
 		}
 		if o.From.Kind == cluster.AtOffset && x.Queue < 0 {
@@ -294,13 +298,13 @@ func runMessageBrowse(ctx context.Context, args []string, stdout, stderr io.Writ
 		}
 	}
 	return r.do(ctx, args, "TOPIC", check, func(ctx context.Context, c *cluster.Cluster) error {
-		o.Queues, o.Filter = *x, cluster.Filter{Expression: *tag}
-		if *sql != "" {
-			o.Filter = cluster.Filter{Expression: *sql, SQL: true}
+		o.Queues, o.Filter = *x, cluster.Filter{Expression: tag}
+		if sql != "" {
+			o.Filter = cluster.Filter{Expression: sql, SQL: true}
 		}
 		all, err := c.Browse(ctx, r.arg(0), o)
 		if err != nil && len(all) == 0 {
-			return r.nearTopic(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		return errors.Join(err, r.printMessages(all, *body, "there are no such messages"))
 	})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/remoting/envelope"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 	"github.com/sluicemq/sluice/cmd/sluice/internal/cluster"
 )
@@ -26,7 +27,8 @@ Sends a message and says where it is. The topic must be there: none is made by a
   -key K             a business key; several with several -key
   -property N=V      a property of yours; several with several -property
   -delay D           deliver after a duration such as 90s (sluice serve and RocketMQ 5)
-  -at TIME           deliver at a time such as 2026-01-31T18:00:00Z (the same)
+  -at TIME           deliver at a time such as 2026-01-31T18:00:00Z (the same); without a zone it is one of
+                     this machine's, and one in the past is delivered at once
   -delay-level N     deliver after the delay of level N, 1 to 18 of RocketMQ's 1s 5s 10s 30s 1m … 2h
   -queue N           to this queue, instead of each in turn
   -broker NAME       to this broker
@@ -44,14 +46,15 @@ type sendFlags struct {
 	tag   string
 	keys  []string
 	props map[string]string
+	due   time.Time // what -at says
 	queue *cluster.Selection
 }
 
 func (r *remote) sendFlags() *sendFlags {
 	f := &sendFlags{props: map[string]string{}}
-	r.StringVar(&f.file, "file", "", "")
+	r.text("file", "a file, or - for standard input", &f.file)
 	r.BoolVar(&f.lines, "lines", false, "")
-	r.StringVar(&f.tag, "tag", "", "")
+	r.text("tag", "a tag", &f.tag)
 	r.value("key", "a word without blanks", func(s string) error {
 		f.keys = append(f.keys, s)
 		return nil
@@ -60,6 +63,9 @@ func (r *remote) sendFlags() *sendFlags {
 		name, value, ok := strings.Cut(s, "=")
 		if !ok || name == "" {
 			return errForm
+		}
+		if err := ours(name); err != nil {
+			return err
 		}
 		f.props[name] = value
 		return nil
@@ -77,6 +83,7 @@ func (r *remote) sendFlags() *sendFlags {
 		if err != nil {
 			return errForm
 		}
+		f.due = t
 		f.props[message.TimerDeliverMs] = strconv.FormatInt(t.UnixMilli(), 10)
 		return nil
 	})
@@ -90,6 +97,30 @@ func (r *remote) sendFlags() *sendFlags {
 	})
 	f.queue = r.selection()
 	return f
+}
+
+// ours is why a property cannot be one of the user's: clients and brokers give
+// its name a meaning, and would take its value for their own.
+func ours(name string) error {
+	instead := ""
+	switch name {
+	case message.Keys:
+		instead = "; -key sets it"
+	case message.Tags:
+		instead = "; -tag sets it"
+	case message.Delay:
+		instead = "; -delay-level sets it"
+	case message.TimerDeliverMs:
+		instead = "; -at sets it"
+	case message.TimerDelayMs, message.TimerDelaySec:
+		instead = "; -delay sets it"
+	case message.BornHostName, message.BornTimestampName, "BORN_HOST": // the sender's address and time, as tools and consumers show them
+	default:
+		if !envelope.Reserved(name) {
+			return nil
+		}
+	}
+	return fmt.Errorf("clients and brokers use %s themselves%s", short(name), instead)
 }
 
 // number reads a number between two bounds, both included.
@@ -121,10 +152,10 @@ func (f *sendFlags) check(r *remote) {
 	if delays > 1 {
 		r.bad("-delay, -at and -delay-level exclude each other")
 	}
-	if r.arg(1) != "" && f.file != "" {
+	if len(r.args) > 1 && f.file != "" {
 		r.bad("BODY and -file exclude each other")
 	}
-	if r.arg(1) != "" && f.lines {
+	if len(r.args) > 1 && f.lines {
 		r.bad("-lines takes -file or standard input, not BODY")
 	}
 	if f.tag != "" {
@@ -145,14 +176,14 @@ func runMessageSend(ctx context.Context, args []string, stdout, stderr io.Writer
 	return r.do(ctx, args, "TOPIC [BODY]", func() { f.check(r) }, func(ctx context.Context, c *cluster.Cluster) error {
 		s, err := c.Sender(ctx, r.arg(0), *f.queue)
 		if err != nil {
-			return r.nearTopic(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		send := func(body []byte) error {
 			sent, err := s.Send(ctx, cluster.Outgoing{Body: body, Props: f.props})
 			if err != nil {
 				return err
 			}
-			return r.sent(sent)
+			return r.sent(sent, !f.due.IsZero())
 		}
 		if len(r.args) > 1 {
 			return send([]byte(r.args[1]))
@@ -230,17 +261,20 @@ func (r *interruptible) Read(p []byte) (int, error) {
 	}
 }
 
-// sent says where a message is.
-func (r *remote) sent(s cluster.Sent) error {
+// sent says where a message is; timed ones are due at some time.
+func (r *remote) sent(s cluster.Sent, timed bool) error {
 	if s.Delayed {
 		return r.done(s, "took %s for %s, to be delivered later", s.ID, s.Topic)
 	}
 	note := ""
+	if timed {
+		note = ", to be delivered at once: the time of -at is past"
+	}
 	switch s.Status {
 	case cluster.StoredUnflushed:
-		note = ", not known to be on disk"
+		note += ", not known to be on disk"
 	case cluster.StoredUnreplicated:
-		note = ", not known to be on a replica"
+		note += ", not known to be on a replica"
 	}
 	return r.done(s, "sent %s to %s: broker %s, queue %d, offset %d%s", s.ID, s.Topic, s.Broker, s.Queue, s.Offset, note)
 }

@@ -5,8 +5,10 @@ import (
 	"compress/zlib"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting/message"
 	"github.com/sluicemq/sluice/broker/remoting/rpc"
 	"github.com/sluicemq/sluice/broker/server"
+	"github.com/sluicemq/sluice/cmd/sluice/internal/cluster"
 )
 
 func TestMessage_SendAndGet(t *testing.T) {
@@ -79,7 +82,10 @@ func TestMessage_SendInputs(t *testing.T) {
 		t.Errorf("bodies %q", bodies)
 	}
 	k.refuses(exitFailed, "no such file", "message", "send", "orders", "-file", file+"x")
-	k.refuses(exitRefused, "such a queue of topic orders that takes messages", "message", "send", "orders", "x", "-queue", "7")
+	if r := k.call("message", "send", "orders", "x", "-queue", "7"); r.code != exitRefused || strings.Contains(r.err, "did you mean") ||
+		!strings.Contains(r.err, "such a queue of topic orders that takes messages is not known") {
+		t.Errorf("%+v", r)
+	}
 	k.refuses(exitRefused, "such a queue of topic orders that takes messages", "message", "send", "orders", "x", "-broker", "b")
 }
 
@@ -95,6 +101,37 @@ func TestMessage_Delayed(t *testing.T) {
 		}
 	}
 	k.prints("there are no such messages\n", "message", "browse", "orders")
+	k.prints("sent ID------------------------------ to orders: broker broker-a, queue 0, offset 0, to be delivered at once: the time of -at is past\n",
+		"message", "send", "orders", "due", "-at", "2026-01-31T18:00:00Z")
+	if x := k.objects("message", "send", "orders", "due", "-at", "2026-01-31T18:00:00Z")[0]; x["delayed"] != nil || x["offset"] != 1.0 {
+		t.Errorf("printed %v", x)
+	}
+}
+
+// Times in JSON have one form, whatever their milliseconds are.
+func TestMessage_Times(t *testing.T) {
+	t.Parallel()
+	for ms, want := range map[int64]string{
+		1700000000000: `"2023-11-14T22:13:20.000Z"`, 1700000000120: `"2023-11-14T22:13:20.120Z"`, 1700000000123: `"2023-11-14T22:13:20.123Z"`,
+	} {
+		if got, err := json.Marshal(cluster.Millis(ms)); err != nil || string(got) != want {
+			t.Errorf("%d is %s, want %s, %v", ms, got, want, err)
+		}
+	}
+	k := serveRemote(t, server.Config{})
+	k.bury(1)
+	for _, args := range [][]string{{"topic", "show", "orders"}, {"lag", "billing"}, {"message", "browse", "orders"}, {"dlq", "list"}, {"dlq", "peek", "billing"}} {
+		out := k.ok(append(args, "-json")...)
+		all := regexp.MustCompile(`"\d{4}-\d\d-\d\dT[^"]*"`).FindAllString(out, -1)
+		for _, s := range all {
+			if !regexp.MustCompile(`T\d\d:\d\d:\d\d\.\d{3}Z"$`).MatchString(s) {
+				t.Errorf("sluice %q printed the time %s", args, s)
+			}
+		}
+		if len(all) == 0 {
+			t.Errorf("sluice %q printed no time: %s", args, out)
+		}
+	}
 }
 
 func TestMessage_Browse(t *testing.T) {
@@ -165,7 +202,7 @@ func TestMessage_Compressed(t *testing.T) {
 	if all[0]["body"] != "plain text" || all[1]["body"] != nil || all[1]["body_error"] == nil {
 		t.Errorf("printed %v", all)
 	}
-	if got := k.ok("message", "browse", "orders", "-body"); !strings.Contains(got, "plain text\n") {
+	if got := k.ok("message", "browse", "orders", "-body"); !strings.Contains(got, "plain text\n") || !strings.Contains(got, "(inflate body of 21 bytes by zlib to ") {
 		t.Errorf("printed %s", got)
 	}
 }

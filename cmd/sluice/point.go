@@ -85,7 +85,7 @@ func (r *remote) past(name string, to *time.Time) {
 // selection declares the flags that name some of the queues of a topic.
 func (r *remote) selection() *cluster.Selection {
 	x := &cluster.Selection{Queue: -1}
-	r.StringVar(&x.Broker, "broker", "", "")
+	r.text("broker", "the name of a broker", &x.Broker)
 	r.value("queue", "a number from 0 on", func(s string) error {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 {

@@ -19,7 +19,8 @@ import (
 const remoteUsage = `
   -addr HOST:PORT    the name server, or several with commas between; sluice serve is its own. Without it
                      $SLUICE_ADDR, without that 127.0.0.1:9876
-  -json              an object of JSON for each line, with names that stay
+  -json              an object of JSON for each line, with names that stay; times are in UTC and have always
+                     the form 2026-01-31T18:00:00.000Z
   -timeout 5s        how long an answer may take
   -tls               talk TLS; with -tls-ca FILE to a server with a certificate of that authority,
                      with -tls-cert FILE -tls-key FILE as a client with a certificate,
@@ -50,17 +51,17 @@ type remote struct {
 // newRemote declares the flags that all of them have.
 func newRemote(name, usage string, stdout, stderr io.Writer) *remote {
 	r := &remote{flagSet: newFlags(name, usage+remoteUsage), stdout: stdout, stderr: stderr, timeout: 5 * time.Second}
-	r.StringVar(&r.addr, "addr", "", "")
+	r.text("addr", "host:port, such as "+defaultAddr, &r.addr)
 	r.BoolVar(&r.json, "json", false, "")
 	r.value("timeout", "a duration above 0, such as 5s", positive(&r.timeout))
 	r.BoolVar(&r.tls, "tls", false, "")
 	r.BoolVar(&r.skipVerify, "tls-skip-verify", false, "")
-	r.StringVar(&r.ca, "tls-ca", "", "")
-	r.StringVar(&r.cert, "tls-cert", "", "")
-	r.StringVar(&r.key, "tls-key", "", "")
-	r.StringVar(&r.serverName, "tls-name", "", "")
-	r.StringVar(&r.accessKey, "access-key", "", "")
-	r.StringVar(&r.secretFile, "secret-file", "", "")
+	r.text("tls-ca", "a file", &r.ca)
+	r.text("tls-cert", "a file", &r.cert)
+	r.text("tls-key", "a file", &r.key)
+	r.text("tls-name", "the name in a certificate", &r.serverName)
+	r.text("access-key", "the key of an account", &r.accessKey)
+	r.text("secret-file", "a file", &r.secretFile)
 	return r
 }
 
@@ -101,18 +102,21 @@ func (r *remote) do(ctx context.Context, args []string, form string, check func(
 func (r *remote) arity(form string) {
 	words := strings.Fields(form)
 	least := 0
-	for _, w := range words {
+	for i, w := range words {
 		if !strings.HasPrefix(w, "[") {
 			least++
+		}
+		if w != "[BODY]" && i < len(r.args) && r.args[i] == "" {
+			r.bad("%s is empty", strings.Trim(w, "[]"))
 		}
 	}
 	switch {
 	case len(r.args) < least:
 		r.bad("it takes %s", form)
 	case len(r.args) > len(words) && len(words) == 0:
-		r.bad("it takes no arguments, not %s", strings.Join(r.args, " "))
+		r.bad("it takes no arguments, not %s", short(strings.Join(r.args, " ")))
 	case len(r.args) > len(words):
-		r.bad("it takes %s, not %s", form, strings.Join(r.args, " "))
+		r.bad("it takes %s, not %s", form, short(strings.Join(r.args, " ")))
 	}
 }
 
@@ -136,12 +140,12 @@ func (r *remote) config() cluster.Config {
 	cfg := cluster.Config{Timeout: r.timeout}
 	for one := range strings.FieldsFuncSeq(addr, func(c rune) bool { return c == ',' || c == ';' || c == ' ' }) {
 		if _, port, err := net.SplitHostPort(one); err != nil || port == "" {
-			r.bad("-addr takes host:port, such as %s, or several with commas between, not %q", defaultAddr, one)
+			r.bad("-addr takes host:port, such as %s, or several with commas between, not %q", defaultAddr, short(one))
 		}
 		cfg.NameServers = append(cfg.NameServers, one)
 	}
 	if len(cfg.NameServers) == 0 {
-		r.bad("-addr takes host:port, such as %s, not %q", defaultAddr, addr)
+		r.bad("-addr takes host:port, such as %s, not %q", defaultAddr, short(addr))
 	}
 	cfg.TLS = r.tlsConfig()
 	cfg.AccessKey, cfg.SecretKey = r.credentials()
@@ -191,9 +195,9 @@ func (r *remote) tlsConfig() *tls.Config {
 		}
 		cfg.RootCAs = pool
 	}
-	if (r.cert == "") != (r.key == "") {
+	if r.given("tls-cert") != r.given("tls-key") {
 		r.bad("-tls-cert and -tls-key take each other")
-	} else if r.cert != "" {
+	} else if r.cert != "" && r.key != "" {
 		pair, err := tls.LoadX509KeyPair(r.cert, r.key)
 		if err != nil {
 			r.bad("-tls-cert, -tls-key: %w", err)
@@ -241,6 +245,30 @@ func (r *remote) exit(ctx context.Context, err error) int {
 		return exitRefused
 	}
 	return exitFailed
+}
+
+// near adds to an error about a topic or a group that is not there which one was
+// probably meant.
+func (r *remote) near(ctx context.Context, c *cluster.Cluster, err error) error {
+	e, ok := errors.AsType[*cluster.NotFoundError](err)
+	if !ok {
+		return err
+	}
+	var names []string
+	var nerr error
+	switch {
+	case e.Topic != "":
+		names, nerr = c.TopicNames(ctx)
+	case e.Group != "":
+		names, nerr = c.GroupNames(ctx, true)
+	}
+	if nerr != nil {
+		return err
+	}
+	if hint := meant(e.Topic+e.Group, names); hint != "" {
+		return fmt.Errorf("%w%s", err, hint)
+	}
+	return err
 }
 
 // errRefused is joined to what this command itself does not do.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,48 @@ func TestRemote_ExitCodes(t *testing.T) {
 		if r.code != exitInterrupted || r.err != "sluice: interrupted\n" || strings.Contains(r.out, "no ") {
 			t.Errorf("%s, interrupted: %+v", args, r)
 		}
+	}
+}
+
+// Servers that speak something else say nothing about it: a question helps.
+func TestRemote_OtherProtocols(t *testing.T) {
+	t.Parallel()
+	s := newSecrets(t)
+	plain, secure := serveRemote(t, server.Config{}), served(t, "-tls-cert", s.cert, "-tls-key", s.key)
+	web, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := web.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			_, _ = io.Copy(io.Discard, conn) // until the other side has read it
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = web.Close()
+		<-ended
+	})
+	plain.refuses(exitFailed, "does it talk TLS at all?", "topic", "list", "-tls", "-tls-skip-verify")
+	secure.refuses(exitFailed, "does it talk TLS, or another protocol?", "topic", "list")
+	addr := web.Addr().String()
+	for want, args := range map[string][]string{
+		"it answers in HTTP, not in RocketMQ's protocol": {"topic", "list", "-addr", addr},
+		"does it talk TLS at all?":                       {"topic", "list", "-addr", addr, "-tls", "-tls-skip-verify"},
+	} {
+		if r := call(t.Context(), args...); r.code != exitFailed || !strings.Contains(r.err, want) {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+	if r := call(t.Context(), "topic", "list", "-addr", "127.0.0.1:1"); strings.Contains(r.err, "TLS") {
+		t.Errorf("nobody there: %+v", r)
 	}
 }
 

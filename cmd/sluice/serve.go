@@ -85,7 +85,7 @@ func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	case f.version && len(f.problems) == 0:
 		return runVersion(ctx, nil, stdout, stderr)
 	case len(rest) > 0:
-		f.bad("it takes no arguments, not %q", rest)
+		f.bad("it takes no arguments, not %s", short(fmt.Sprintf("%q", rest)))
 	}
 	f.check()
 	if code, ok := f.report(stderr); !ok {

@@ -26,6 +26,7 @@ type serveFlags struct {
 
 	cert, key, clientCA, acl string
 	autoCreate               *bool
+	addr                     *net.TCPAddr // what -listen says; nil if that is wrong
 	level                    slog.Level
 	silent, jsonLog, version bool
 
@@ -70,27 +71,33 @@ func newServeFlags() *serveFlags {
 func (f *serveFlags) netFlags() {
 	f.StringVar(&f.net.Listen, "listen", defaultAddr, "")
 	f.StringVar(&f.net.Advertise, "advertise", "", "")
-	f.StringVar(&f.cert, "tls-cert", "", "")
-	f.StringVar(&f.key, "tls-key", "", "")
-	f.StringVar(&f.clientCA, "tls-client-ca", "", "")
+	f.text("tls-cert", "a file", &f.cert)
+	f.text("tls-key", "a file", &f.key)
+	f.text("tls-client-ca", "a file", &f.clientCA)
 	f.word("tls-mode", map[string]func(){
 		"required":   func() { f.net.TLSMode = server.TLSRequired },
 		"permissive": func() { f.net.TLSMode = server.TLSPermissive },
 	}, "required", "permissive")
-	f.StringVar(&f.acl, "acl", "", "")
+	f.text("acl", "a file", &f.acl)
 	f.BoolVar(&f.net.InsecureListen, "insecure-listen", false, "")
-	f.BoolFunc("auto-create", "", func(s string) error {
-		on, err := strconv.ParseBool(s)
-		if err != nil {
-			f.bad("-auto-create takes true or false, not %q", s)
-		}
-		f.autoCreate = &on
-		return nil
-	})
+	f.truth("auto-create", &f.autoCreate)
 	f.value("delay-levels", `durations above 0 with blanks between, such as "1s 5s 10s", 64 at most`, f.setLevels)
 	f.limitFlag()
-	f.StringVar(&f.net.Cluster, "cluster", "", "")
-	f.StringVar(&f.net.Broker, "broker", "", "")
+	f.value("cluster", nameForm, name(&f.net.Cluster))
+	f.value("broker", nameForm, name(&f.net.Broker))
+}
+
+// nameForm is how clusters and brokers are called: each has a topic of its name.
+const nameForm = "1 to 127 characters of a-z A-Z 0-9 _ - % |"
+
+func name(to *string) func(string) error {
+	return func(s string) error {
+		if driver.ValidTopic(s) != nil {
+			return errForm
+		}
+		*to = s
+		return nil
+	}
 }
 
 // word declares a flag that takes one of some words.
@@ -167,26 +174,8 @@ func (f *serveFlags) setLevels(s string) error {
 
 // check looks at what the flags say together, and reads the files they name.
 func (f *serveFlags) check() {
-	host, port, err := net.SplitHostPort(f.net.Listen)
-	if err != nil || port == "" {
-		f.bad("-listen takes host:port, such as %s, not %q", defaultAddr, f.net.Listen)
-	}
-	if a := f.net.Advertise; a != "" {
-		h, p, err := net.SplitHostPort(a)
-		if err != nil || h == "" || p == "" || p == "0" {
-			f.bad("-advertise takes host:port that clients can dial, such as mq.example:9876, not %q", a)
-		}
-	} else if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
-		f.bad("-listen %s takes -advertise HOST:PORT, too: what clients are told to dial", f.net.Listen)
-	}
-	for _, n := range []struct{ flag, name string }{{"cluster", f.net.Cluster}, {"broker", f.net.Broker}} {
-		if n.name == "" {
-			continue
-		}
-		if err := driver.ValidTopic(n.name); err != nil {
-			f.bad("-%s: %w", n.flag, err)
-		}
-	}
+	f.addr = f.resolve("listen", f.net.Listen, "host:port, such as "+defaultAddr)
+	f.checkAdvertise()
 	f.checkTLS()
 	if f.acl != "" {
 		acl, err := server.LoadACL(f.acl)
@@ -202,19 +191,55 @@ func (f *serveFlags) check() {
 	f.checkExposed()
 }
 
+// resolve reads the address that a flag takes, nil if it is none. Names are
+// looked up, as the server does.
+func (f *serveFlags) resolve(name, value, form string) *net.TCPAddr {
+	_, port, err := net.SplitHostPort(value)
+	if err != nil || port == "" {
+		f.bad("-%s takes %s, not %q", name, form, short(value))
+		return nil
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		f.bad("-%s %s: the port is a number from 0 to 65535, not %q", name, short(value), short(port))
+		return nil
+	}
+	addr, err := net.ResolveTCPAddr("tcp", value)
+	if err != nil {
+		f.bad("-%s %s: %s", name, short(value), short(err.Error()))
+		return nil
+	}
+	return addr
+}
+
+// checkAdvertise looks at what clients are told to dial.
+func (f *serveFlags) checkAdvertise() {
+	if !f.given("advertise") {
+		if f.addr != nil && (f.addr.IP == nil || f.addr.IP.IsUnspecified()) {
+			f.bad("-listen %s takes -advertise HOST:PORT, too: what clients are told to dial", f.net.Listen)
+		}
+		return
+	}
+	const form = "host:port that clients can dial, such as mq.example:9876"
+	addr := f.resolve("advertise", f.net.Advertise, form)
+	if addr != nil && (addr.IP == nil || addr.IP.IsUnspecified() || addr.Port == 0) {
+		f.bad("-advertise takes %s, not %q", form, f.net.Advertise)
+	}
+}
+
 // checkExposed refuses an address that others reach, unless it is safe. The
 // server would, too, but when the store is open already.
 func (f *serveFlags) checkExposed() {
-	if f.net.InsecureListen || f.loopback() || len(f.problems) > 0 {
+	if f.net.InsecureListen || f.addr == nil || f.loopback() {
 		return
 	}
 	var missing []string
-	if f.net.TLS == nil {
+	switch {
+	case !f.given("tls-cert") && !f.given("tls-key"): // one without the other is told by now
 		missing = append(missing, "-tls-cert F -tls-key F")
-	} else if f.net.TLSMode != server.TLSRequired {
+	case f.net.TLSMode != server.TLSRequired:
 		missing = append(missing, "-tls-mode required")
 	}
-	if f.net.ACL == nil {
+	if !f.given("acl") {
 		missing = append(missing, "-acl F")
 	}
 	if len(missing) > 0 {
@@ -223,26 +248,25 @@ func (f *serveFlags) checkExposed() {
 	}
 }
 
-// loopback reports whether only this machine reaches the address. Names are
-// looked up, as the server does.
-func (f *serveFlags) loopback() bool {
-	addr, err := net.ResolveTCPAddr("tcp", f.net.Listen)
-	return err == nil && addr.IP.IsLoopback()
-}
+// loopback reports whether only this machine reaches the address.
+func (f *serveFlags) loopback() bool { return f.addr != nil && f.addr.IP.IsLoopback() }
 
 // checkTLS reads certificate, key and authority.
 func (f *serveFlags) checkTLS() {
-	if (f.cert == "") != (f.key == "") {
+	if f.given("tls-cert") != f.given("tls-key") {
 		f.bad("-tls-cert and -tls-key take each other")
 		return
 	}
-	if f.cert == "" {
+	if !f.given("tls-cert") {
 		for _, name := range []string{"tls-client-ca", "tls-mode"} {
 			if f.given(name) {
 				f.bad("-%s takes -tls-cert and -tls-key, too", name)
 			}
 		}
 		return
+	}
+	if f.cert == "" || f.key == "" {
+		return // which is told by now
 	}
 	f.net.TLS = &tls.Config{
 		MinVersion:     tls.VersionTLS12,

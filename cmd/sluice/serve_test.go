@@ -85,7 +85,7 @@ func TestServe_WrongUsage(t *testing.T) {
 				"-on-corruption takes refuse or quarantine, not \"ignore\"\n", "-check-after takes a duration", "-check-every takes a duration", "-check-max takes 1 and more",
 				"-limit takes NAME=N, with a name of connections,", `a number from 1 to 1048576, not "queues=7"`, `not "topics=0"`,
 				"-tls-mode takes required or permissive", "-auto-create takes true or false, not \"perhaps\"\n", "-delay-levels takes durations above 0 with blanks between",
-				"-log takes debug, info, warn, error or off", "-log-format takes text or json", "-cluster: topic name", "-broker: topic name",
+				"-log takes debug, info, warn, error or off", "-log-format takes text or json", "-cluster takes 1 to 127 characters of a-z A-Z 0-9 _ - % |, not \"a/b\"\n", "-broker takes 1 to 127 characters",
 				"-advertise takes host:port that clients can dial", "flag provided but not defined: -diir (did you mean dir?)\n", "-acl: read access control: open missing.yml",
 				"see sluice help serve\n",
 			},
@@ -93,10 +93,29 @@ func TestServe_WrongUsage(t *testing.T) {
 		{[]string{"-tls-cert", "c.pem"}, []string{"-tls-cert and -tls-key take each other"}},
 		{[]string{"-tls-cert", "c.pem", "-tls-key", "k.pem", "-tls-client-ca", "ca.pem"}, []string{"-tls-cert, -tls-key: open c.pem", "-tls-client-ca: open ca.pem"}},
 		{[]string{"-tls-client-ca", "ca.pem", "-tls-mode", "permissive"}, []string{"-tls-client-ca takes -tls-cert and -tls-key, too", "-tls-mode takes -tls-cert"}},
-		{[]string{"-listen", ":0"}, []string{"takes -advertise HOST:PORT, too", ""}},
-		{[]string{"-listen", "0.0.0.0:0", "-advertise", "mq:1"}, []string{
+		{[]string{"-listen", ":0", "-insecure-listen"}, []string{"serve: -listen :0 takes -advertise HOST:PORT, too"}},
+		{[]string{"-listen", "0.0.0.0:0", "-advertise", "127.0.0.1:1"}, []string{
 			"-listen 0.0.0.0:0 can be reached from other machines: it takes -tls-cert F -tls-key F and -acl F, or -insecure-listen",
 		}},
+		{[]string{"-listen", "0.0.0.0:0"}, []string{"takes -advertise HOST:PORT, too", "it takes -tls-cert F -tls-key F and -acl F, or"}},
+		{[]string{"-listen", "127.0.0.1:99999"}, []string{`serve: -listen 127.0.0.1:99999: the port is a number from 0 to 65535, not "99999"; see`}},
+		{[]string{"-listen", ":-1"}, []string{`serve: -listen :-1: the port is a number from 0 to 65535, not "-1"; see`}},
+		{[]string{"-listen", "foo.invalid:0"}, []string{"serve: -listen foo.invalid:0: lookup foo.invalid"}},
+		{[]string{"-advertise", "foo.invalid:9876"}, []string{"serve: -advertise foo.invalid:9876: lookup foo.invalid"}},
+		{[]string{"-advertise", "0.0.0.0:9876"}, []string{"serve: -advertise takes host:port that clients can dial, such as mq.example:9876, not \"0.0.0.0:9876\"; see"}},
+		{[]string{"-advertise", ":9876"}, []string{"serve: -advertise takes host:port that clients can dial"}},
+		{[]string{"-advertise", "127.0.0.1:0"}, []string{"serve: -advertise takes host:port that clients can dial"}},
+		{[]string{"-advertise", ""}, []string{"serve: -advertise takes host:port that clients can dial"}},
+		{[]string{"-auto-create", "false"}, []string{"serve: -auto-create takes its value behind =, as in -auto-create=false; see"}},
+		{[]string{"-broker", "a b"}, []string{`serve: -broker takes 1 to 127 characters of a-z A-Z 0-9 _ - % |, not "a b"; see`}},
+		// An empty one is a variable of the shell that is not set.
+		{[]string{"-acl", ""}, []string{`serve: -acl takes a file, not ""; see`}},
+		{[]string{"-acl", "good.yml", "-acl", ""}, []string{`-acl takes a file, not ""`}},
+		{[]string{"-acl", "", "-listen", "0.0.0.0:0", "-advertise", "127.0.0.1:1"}, []string{`-acl takes a file, not ""`, "it takes -tls-cert F -tls-key F, or"}},
+		{[]string{"-tls-cert", "", "-tls-key", ""}, []string{`-tls-cert takes a file, not ""`, `-tls-key takes a file, not ""`}},
+		{[]string{"-tls-client-ca", ""}, []string{`-tls-client-ca takes a file, not ""`}},
+		{[]string{"-cluster", "", "-broker", ""}, []string{`-cluster takes 1 to 127 characters of a-z A-Z 0-9 _ - % |, not ""`, `-broker takes 1 to 127`}},
+		{[]string{"-listen", ""}, []string{`serve: -listen takes host:port, such as 127.0.0.1:9876, not ""`}},
 	} {
 		r := call(t.Context(), append([]string{"serve", "-dir", store}, c.args...)...)
 		if r.code != exitFailed || r.out != "" {
@@ -107,6 +126,11 @@ func TestServe_WrongUsage(t *testing.T) {
 				t.Errorf("serve %q told\n%s\nwant %q", c.args, r.err, want)
 			}
 		}
+	}
+	long := strings.Repeat("x", 5000)
+	r := call(t.Context(), "serve", "-listen", long, "-advertise", long+":1", "-sync", long, "-broker", long, "-"+long, long, "--", long)
+	if r.code != exitFailed || len(r.err) > 2000 {
+		t.Errorf("exit code %d, told %d bytes", r.code, len(r.err))
 	}
 	if _, err := os.Stat(store); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a server that does not start has made its store: %v", err)
@@ -151,7 +175,7 @@ func TestServe_Flags(t *testing.T) {
 	t.Parallel()
 	f := newServeFlags()
 	_, done := f.parse(strings.Fields("-dir D -sync 1s -retention-age forever -retention-bytes 1GiB -on-corruption quarantine -check-after 1s "+
-		"-check-every 2s -check-max 3 -listen localhost:0 -advertise mq:1 -cluster C -broker B -log warn -log-format json"), io.Discard)
+		"-check-every 2s -check-max 3 -listen localhost:0 -advertise localhost:1 -cluster C -broker B -log warn -log-format json"), io.Discard)
 	if done {
 		t.Fatal("done")
 	}
@@ -160,7 +184,7 @@ func TestServe_Flags(t *testing.T) {
 		Sync: embedded.SyncEvery(time.Second), Retention: embedded.Retention{Age: -1, Bytes: 1 << 30}, OnCorruption: embedded.Quarantine,
 		CheckAfter: time.Second, CheckEvery: 2 * time.Second, CheckMax: 3,
 	}
-	if len(f.problems) > 0 || f.store != want || f.dir != "D" || f.net.Listen != "localhost:0" || f.net.Advertise != "mq:1" || f.net.Cluster != "C" ||
+	if len(f.problems) > 0 || f.store != want || f.dir != "D" || f.net.Listen != "localhost:0" || f.net.Advertise != "localhost:1" || f.net.Cluster != "C" ||
 		f.net.Broker != "B" || !f.net.AutoCreate || f.level != slog.LevelWarn || !f.jsonLog {
 		t.Errorf("got %+v %v", f, f.problems)
 	}
@@ -172,7 +196,7 @@ func TestServe_Flags(t *testing.T) {
 		t.Errorf("got %+v %v", f, f.problems)
 	}
 	f = newServeFlags()
-	f.parse([]string{"-listen", "0.0.0.0:0", "-advertise", "mq:1", "-insecure-listen"}, io.Discard)
+	f.parse([]string{"-listen", "0.0.0.0:0", "-advertise", "localhost:1", "-insecure-listen"}, io.Discard)
 	if f.check(); len(f.problems) > 0 || f.net.AutoCreate {
 		t.Errorf("got %+v %v", f, f.problems)
 	}

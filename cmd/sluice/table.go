@@ -10,6 +10,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/sluicemq/sluice/cmd/sluice/internal/cluster"
 )
 
 // table prints what a command has found: rows in columns that are aligned, or
@@ -120,6 +122,8 @@ func shown(cell any) (text string, number bool) {
 			return "-", false
 		}
 		return moment(v), false
+	case cluster.Time:
+		return shown(v.Time)
 	case string:
 		if v == "" {
 			return "-", false

@@ -19,6 +19,18 @@ func text(s string) string {
 	return strconv.QuoteToASCII(s)
 }
 
+// shortMost is how much of a word is told that is wrong, in characters.
+const shortMost = 120
+
+// short is the beginning of a word that is wrong: what a file or a program has
+// put there by mistake may be long.
+func short(s string) string {
+	if r := []rune(s); len(r) > shortMost {
+		return string(r[:shortMost]) + "…"
+	}
+	return s
+}
+
 // texts is a list of them, with commas.
 func texts(all []string) string {
 	quoted := make([]string, len(all))

@@ -114,7 +114,7 @@ func runTopicShow(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	return r.do(ctx, args, "TOPIC", r.validTopic, func(ctx context.Context, c *cluster.Cluster) error {
 		d, err := c.TopicDetail(ctx, r.arg(0))
 		if d.Name == "" {
-			return r.nearTopic(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		t := r.table("BROKER", "QUEUE", "FIRST", "NEXT", "MESSAGES", "NEWEST")
 		if r.json {
@@ -136,22 +136,6 @@ func (r *remote) validTopic() {
 			r.bad("%w", err)
 		}
 	}
-}
-
-// nearTopic adds to an error about a topic that is not there which one was
-// probably meant.
-func (r *remote) nearTopic(ctx context.Context, c *cluster.Cluster, err error) error {
-	if _, ok := errors.AsType[*cluster.NotFoundError](err); !ok {
-		return err
-	}
-	topics, terr := c.TopicNames(ctx)
-	if terr != nil {
-		return err
-	}
-	if hint := meant(r.arg(0), topics); hint != "" {
-		return fmt.Errorf("%w%s", err, hint)
-	}
-	return err
 }
 
 // topicFlags are those that create and update have in common.
@@ -185,14 +169,7 @@ func (r *remote) topicFlags() *topicFlags {
 		f.change.Type = s
 		return nil
 	})
-	r.BoolFunc("order", "", func(s string) error {
-		order, err := strconv.ParseBool(s)
-		if err != nil {
-			r.bad("-order takes true or false, not %q", s)
-		}
-		f.change.Order = &order
-		return nil
-	})
+	r.truth("order", &f.change.Order)
 	return f
 }
 
@@ -200,7 +177,7 @@ func (r *remote) topicFlags() *topicFlags {
 func runTopicCreate(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	r := newRemote("topic create", topicCreateUsage, stdout, stderr)
 	f := r.topicFlags()
-	r.StringVar(&f.broker, "broker", "", "")
+	r.text("broker", "the name of a broker", &f.broker)
 	return r.do(ctx, args, "TOPIC", r.validTopic, func(ctx context.Context, c *cluster.Cluster) error {
 		name := r.arg(0)
 		_, err := c.Route(ctx, name)
@@ -266,7 +243,7 @@ func runTopicUpdate(ctx context.Context, args []string, stdout, stderr io.Writer
 	}
 	return r.do(ctx, args, "TOPIC", check, func(ctx context.Context, c *cluster.Cluster) error {
 		if err := c.UpdateTopic(ctx, r.arg(0), f.change); err != nil {
-			return r.nearTopic(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		return r.showTopic(ctx, c, r.arg(0), "updated")
 	})
@@ -279,7 +256,7 @@ func runTopicDelete(ctx context.Context, args []string, stdout, stderr io.Writer
 	return r.do(ctx, args, "TOPIC", r.validTopic, func(ctx context.Context, c *cluster.Cluster) error {
 		d, err := c.TopicDetail(ctx, r.arg(0))
 		if err != nil {
-			return r.nearTopic(ctx, c, err)
+			return r.near(ctx, c, err)
 		}
 		if !*yes {
 			return refuse("topic %s has %s and %s; add -yes to delete it", d.Name, counted(d.Messages, "message"), counted(int64(len(d.Groups)), "group"))

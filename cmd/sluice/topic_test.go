@@ -94,6 +94,8 @@ func TestRemote_WrongUsage(t *testing.T) {
 				"-addr takes host:port", "it takes TOPIC, not a b\n", "see sluice help topic create\n",
 			},
 		},
+		{"topic create ünï", []string{`topic name "ünï" holds 'ü'`}},
+		{"topic update orders -order false", []string{"topic update: -order takes its value behind =, as in -order=false; see"}},
 		{"topic update orders", []string{"it takes something to change: -queues, -perm, -order or -type"}},
 		{"topic list -tls-ca x", []string{"-tls-ca takes -tls, too"}},
 		{"topic list -tls -tls-ca missing.pem -tls-cert x", []string{"-tls-ca: open missing.pem", "-tls-cert and -tls-key take each other"}},
@@ -112,6 +114,14 @@ func TestRemote_WrongUsage(t *testing.T) {
 		{"message send t b -file f -lines", []string{"BODY and -file exclude each other", "-lines takes -file or standard input, not BODY"}},
 		{"message send t b -delay 1s -delay-level 3 -property x -at noon", []string{
 			"-delay, -at and -delay-level exclude each other", `-property takes name=value, not "x"`, `-at takes a time such as`,
+		}},
+		{"message send t b -property KEYS=3", []string{`-property takes name=value, not "KEYS=3": clients and brokers use KEYS themselves; -key sets it`}},
+		{"message send t b -property TAGS=3", []string{"use TAGS themselves; -tag sets it"}},
+		{"message send t b -property DELAY=3", []string{"use DELAY themselves; -delay-level sets it"}},
+		{"message send t b -property TIMER_DELIVER_MS=3", []string{"-at sets it"}},
+		{"message send t b -property TIMER_DELAY_SEC=3", []string{"-delay sets it"}},
+		{"message send t b -property UNIQ_KEY=3 -property BORN_HOST=1 -property WAIT=false -property __BORNHOST=1", []string{
+			"use UNIQ_KEY themselves\n", "use BORN_HOST themselves\n", "use WAIT themselves\n", "use __BORNHOST themselves\n",
 		}},
 		{"message send t b -delay-level 19", []string{"-delay-level takes 1 to 18"}},
 		{"message send t b -tag a||b", []string{`tag "a||b" holds ||`}},
@@ -133,6 +143,34 @@ func TestRemote_WrongUsage(t *testing.T) {
 			if !strings.Contains(r.err, want) {
 				t.Errorf("sluice %s told\n%s\nwant %q", c.args, r.err, want)
 			}
+		}
+	}
+}
+
+// An empty word is mostly a variable of the shell that is not set.
+func TestRemote_EmptyWords(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"topic", "create", ""}, "topic create: TOPIC is empty; see sluice help topic create"},
+		{[]string{"message", "get", ""}, "message get: ID is empty; see"},
+		{[]string{"lag", ""}, "lag: GROUP is empty; see"},
+		{[]string{"group", "reset", "g", "", "-to", "first"}, "group reset: TOPIC is empty; see"},
+		{[]string{"topic", "list", "-addr", ""}, `-addr takes host:port, such as 127.0.0.1:9876, not ""`},
+		{[]string{"topic", "list", "-tls", "-tls-ca", ""}, `-tls-ca takes a file, not ""`},
+		{[]string{"topic", "list", "-tls", "-tls-cert", "", "-tls-key", ""}, `-tls-cert takes a file, not ""`},
+		{[]string{"topic", "list", "-access-key", ""}, `-access-key takes the key of an account, not ""`},
+		{[]string{"topic", "create", "t", "-broker", ""}, `-broker takes the name of a broker, not ""`},
+		{[]string{"dlq", "redrive", "g", "-to", ""}, `-to takes the name of a topic, not ""`},
+		{[]string{"message", "browse", "t", "-tag", ""}, "-tag takes tags"},
+		{[]string{"message", "find", "t", "-key", ""}, `message find: -key takes a business key, not ""; see`},
+		{[]string{"message", "send", "t", "", "-file", "f"}, "BODY and -file exclude each other"},
+	} {
+		r := call(t.Context(), c.args...)
+		if r.code != exitFailed || r.out != "" || !strings.Contains(r.err, c.want) {
+			t.Errorf("sluice %q: exit code %d, printed %q, told\n%s\nwant %q", c.args, r.code, r.out, r.err, c.want)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -24,14 +23,14 @@ const mqadmin = "mqadmin"
 type suite struct {
 	t       *testing.T
 	bench   *workbench
+	choice  choice
 	clients map[string]bool
-	only    *regexp.Regexp                         // on scenario/client
 	results map[string]map[string]map[string]*cell // target, scenario, client
 	mu      sync.Mutex
 }
 
 func (s *suite) wants(scenario, client string) bool {
-	return s.clients[client] && s.only.MatchString(scenario+"/"+client)
+	return s.clients[client] && s.choice.only.MatchString(scenario+"/"+client)
 }
 
 func (s *suite) keep(x *cell) {
@@ -58,8 +57,11 @@ func missing(names ...string) string {
 }
 
 func TestInterop(t *testing.T) {
-	s := &suite{t: t, bench: newWorkbench(t), clients: map[string]bool{goClient: true}, results: map[string]map[string]map[string]*cell{}}
-	s.only = regexp.MustCompile(os.Getenv("SLUICE_INTEROP_ONLY"))
+	choice, err := chosen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &suite{t: t, choice: choice, clients: map[string]bool{goClient: true}, results: map[string]map[string]map[string]*cell{}}
 	whole := os.Getenv("SLUICE_INTEROP") != ""
 	java, nodejs := missing("java", "javac", "mvn"), missing("node", "npm")
 	if whole {
@@ -77,19 +79,26 @@ func TestInterop(t *testing.T) {
 		}
 		s.clients[node] = nodejs == ""
 	}
-	if c := os.Getenv("SLUICE_INTEROP_CLIENTS"); c != "" {
+	if len(choice.clients) > 0 {
 		s.clients = map[string]bool{}
-		for n := range strings.SplitSeq(c, ",") {
+		for _, n := range choice.clients {
 			s.clients[n] = true
 		}
 	}
+	if err := choice.selects(s.clients); err != nil {
+		t.Fatal(err)
+	}
+	onApache, onOurs := whole && java == "" && slices.Contains(choice.targets, apacheTarget), slices.Contains(choice.targets, oursTarget)
+	if !onApache && !onOurs {
+		t.Fatalf("SLUICE_INTEROP_TARGETS=%s takes SLUICE_INTEROP=1, too, and Java", apacheTarget)
+	}
+	s.bench = newWorkbench(t)
 	s.bench.start(s.clients)
 	if t.Failed() {
 		t.FailNow()
 	}
-	targets := os.Getenv("SLUICE_INTEROP_TARGETS")
-	if whole && java == "" && (targets == "" || strings.Contains(targets, "apache")) {
-		s.on("apache", func() (peer.Target, error) {
+	if onApache {
+		s.on(apacheTarget, func() (peer.Target, error) {
 			jars, err := s.bench.cache.Server()
 			if err != nil {
 				return nil, err
@@ -97,8 +106,8 @@ func TestInterop(t *testing.T) {
 			return peer.StartApache(filepath.Join(s.bench.dir, "apache"), jars)
 		})
 	}
-	if targets == "" || strings.Contains(targets, "ours") {
-		s.on("ours", func() (peer.Target, error) {
+	if onOurs {
+		s.on(oursTarget, func() (peer.Target, error) {
 			binary, err := peer.BuildSluice(filepath.Dir(source()), s.bench.dir)
 			if err != nil {
 				return nil, err

@@ -225,7 +225,7 @@ func access(x *cell) {
 // its file.
 func (s *suite) grant(target peer.Target) {
 	admin := s.bench.drivers[mqadmin]
-	if target.Name() != "apache" || admin == nil {
+	if target.Name() != apacheTarget || admin == nil {
 		return
 	}
 	resources := ""

@@ -26,7 +26,7 @@ type line struct{ client, scenario, apache, ours, compared string }
 
 // report compares, keeps the table and fails the test where something is wrong.
 func (s *suite) report() {
-	apache, ours := s.results["apache"], s.results["ours"]
+	apache, ours := s.results[apacheTarget], s.results[oursTarget]
 	golden, err := ReadGolden()
 	if *update && apache != nil {
 		golden, err = s.updated(golden)
@@ -65,7 +65,7 @@ func (s *suite) updated(golden Golden) (Golden, error) {
 	if golden.Records == nil {
 		golden.Records = map[string]map[string]*Record{}
 	}
-	for name, cells := range s.results["apache"] {
+	for name, cells := range s.results[apacheTarget] {
 		if golden.Records[name] == nil {
 			golden.Records[name] = map[string]*Record{}
 		}
@@ -146,7 +146,7 @@ func covered(client, scenario string, v Deviation, used []bool) bool {
 
 // stale fails a run of everything for every row that no deviation needed.
 func (s *suite) stale(used []bool) {
-	everything := s.only.String() == "" && len(s.results) == 2
+	everything := s.choice.only.String() == "" && len(s.results) == 2
 	for _, c := range clientOrder {
 		everything = everything && s.clients[c]
 	}

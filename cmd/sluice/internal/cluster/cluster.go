@@ -6,10 +6,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -46,6 +48,7 @@ type Cluster struct {
 
 	mu    sync.Mutex
 	conns map[string]*link
+	heard map[string]bool // the addresses that have answered
 }
 
 // link is the connection to one address, or the attempt to make it.
@@ -58,7 +61,7 @@ type link struct {
 // New answers the cluster behind the name servers of cfg. It does not connect.
 func New(cfg Config) *Cluster {
 	cfg.Timeout = cmp.Or(cfg.Timeout, defaultTimeout)
-	return &Cluster{cfg: cfg, conns: map[string]*link{}}
+	return &Cluster{cfg: cfg, conns: map[string]*link{}, heard: map[string]bool{}}
 }
 
 // Close ends all connections. Requests must have ended.
@@ -161,6 +164,9 @@ func (c *Cluster) ask(ctx context.Context, addr string, r request) (*remoting.Co
 	if e, ok := errors.AsType[*rpc.Error](err); ok {
 		unreachable.MaybeDone, unreachable.Err = r.changes && e.MaybeDone, e.Err
 	}
+	if hint := c.hint(addr, err); hint != "" {
+		unreachable.Err = fmt.Errorf("%w; %s", unreachable.Err, hint)
+	}
 	if limited.Err() != nil {
 		unreachable.Err = fmt.Errorf("%w within %v", errTimeout, c.cfg.Timeout)
 	}
@@ -178,7 +184,36 @@ func (c *Cluster) roundTrip(ctx context.Context, addr string, r request) (*remot
 	if err != nil && ctx.Err() == nil {
 		c.forget(addr, conn)
 	}
+	if err == nil {
+		c.mu.Lock()
+		c.heard[addr] = true
+		c.mu.Unlock()
+	}
 	return resp, err
+}
+
+// frameOfHTTP is how the first bytes of an answer in HTTP read as a length.
+const frameOfHTTP = 'H'<<24 | 'T'<<16 | 'T'<<8 | 'P'
+
+// hint is what err probably means if the first thing that came from an address
+// was no answer: such servers say nothing themselves.
+func (c *Cluster) hint(addr string, err error) string {
+	c.mu.Lock()
+	heard := c.heard[addr]
+	c.mu.Unlock()
+	frame, framed := errors.AsType[*remoting.FrameError](err)
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case heard:
+		return ""
+	case framed && frame.Size == frameOfHTTP:
+		return "it answers in HTTP, not in RocketMQ's protocol"
+	case !framed && !noTLS && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE):
+		return ""
+	case c.cfg.TLS != nil:
+		return "does it talk TLS at all?"
+	}
+	return "does it talk TLS, or another protocol?"
 }
 
 // askNames asks the name servers in their order, until one answers. It answers

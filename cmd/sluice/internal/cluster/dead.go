@@ -21,7 +21,7 @@ type DeadLetters struct {
 	Messages int64 `json:"messages"`
 	Waiting  int64 `json:"waiting"`
 	// Newest is when the last one came; zero if there is none.
-	Newest time.Time `json:"newest,omitzero"`
+	Newest Time `json:"newest,omitzero"`
 }
 
 // DeadLetters answers the groups that have dead letters, by their names.
@@ -64,7 +64,7 @@ func (c *Cluster) DeadLettersOf(ctx context.Context, group string) (DeadLetters,
 		}
 		d.Messages += q.Messages()
 		d.Waiting += q.Max - done
-		if q.Stored.After(d.Newest) {
+		if q.Stored.After(d.Newest.Time) {
 			d.Newest = q.Stored
 		}
 	}
@@ -107,7 +107,7 @@ func (c *Cluster) Peek(ctx context.Context, group string, o BrowseOptions) ([]De
 // deadless says of a group without a topic for dead letters that it has none.
 func deadless(group string, err error) error {
 	if notFound(err) {
-		return &NotFoundError{"a dead letter of group " + group}
+		return &NotFoundError{What: "a dead letter of group " + group, Group: group}
 	}
 	return err
 }

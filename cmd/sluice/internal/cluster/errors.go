@@ -10,6 +10,8 @@ import (
 type NotFoundError struct {
 	// What is not there, such as "topic orders".
 	What string
+	// Topic or Group is its name, if it is one of those.
+	Topic, Group string
 }
 
 // Error names it.

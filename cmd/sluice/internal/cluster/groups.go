@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sluicemq/sluice/broker/remoting"
 )
@@ -74,7 +73,7 @@ type Progress struct {
 	Pulled   int64 `json:"pulled"`
 	Lag      int64 `json:"lag"`
 	// Consumed is when the message before Position was stored; zero if unknown.
-	Consumed time.Time `json:"consumed,omitzero"`
+	Consumed Time `json:"consumed,omitzero"`
 }
 
 // GroupProgress is how far a group has come on every queue.
@@ -206,7 +205,7 @@ func (c *Cluster) Lags(ctx context.Context) ([]GroupProgress, error) {
 func (c *Cluster) known(ctx context.Context, group string) error {
 	names, err := c.GroupNames(ctx, true)
 	if err == nil && !slices.Contains(names, group) {
-		return &NotFoundError{"group " + group}
+		return &NotFoundError{What: "group " + group, Group: group}
 	}
 	return err
 }
@@ -232,7 +231,7 @@ func (c *Cluster) progress(ctx context.Context, group string, brokers []Broker) 
 		for _, q := range part.Queues {
 			p.Queues = append(p.Queues, Progress{
 				Group: group, Topic: q.Topic, Broker: q.Broker, Queue: q.Queue, Position: q.ConsumerOffset, End: q.BrokerOffset,
-				Pulled: max(q.PullOffset, q.ConsumerOffset), Lag: max(q.BrokerOffset-q.ConsumerOffset, 0), Consumed: millis(q.LastTimestamp),
+				Pulled: max(q.PullOffset, q.ConsumerOffset), Lag: max(q.BrokerOffset-q.ConsumerOffset, 0), Consumed: Millis(q.LastTimestamp),
 			})
 		}
 	}
@@ -315,7 +314,9 @@ func (c *Cluster) GroupConfigOf(ctx context.Context, group string) (cfg GroupCon
 	return cfg, false, nil
 }
 
-// DeleteGroup makes every broker forget a group and its positions.
+// DeleteGroup makes every broker forget a group and its positions, and deletes
+// the topic of its redeliveries, by which it would still be known. Its dead
+// letters stay.
 func (c *Cluster) DeleteGroup(ctx context.Context, group string) error {
 	brokers, err := c.Brokers(ctx)
 	if err != nil {
@@ -332,5 +333,8 @@ func (c *Cluster) DeleteGroup(ctx context.Context, group string) error {
 		})
 		return struct{}{}, err
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return c.DeleteTopic(ctx, RetryPrefix+group)
 }

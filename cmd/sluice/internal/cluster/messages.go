@@ -121,7 +121,7 @@ func byTime(all []*Message) {
 func (c *Cluster) ByOffsetID(ctx context.Context, id string) (*Message, error) {
 	host, pos, err := message.ParseOffsetID(id)
 	if err != nil {
-		return nil, &NotFoundError{"message " + id}
+		return nil, &NotFoundError{What: "message " + id}
 	}
 	brokers, err := c.Brokers(ctx)
 	if err != nil {
@@ -138,18 +138,18 @@ func (c *Cluster) ByOffsetID(ctx context.Context, id string) (*Message, error) {
 			return nil, err
 		}
 		if resp.Code != remoting.ResSuccess {
-			return nil, &NotFoundError{"message " + id}
+			return nil, &NotFoundError{What: "message " + id}
 		}
 		all, err := decodeAll(r, b, resp.Body)
 		if err != nil {
 			return nil, err
 		}
 		if len(all) == 0 {
-			return nil, &NotFoundError{"message " + id}
+			return nil, &NotFoundError{What: "message " + id}
 		}
 		return all[0], nil
 	}
-	return nil, &NotFoundError{fmt.Sprintf("a broker at %s, which the id names,", host)}
+	return nil, &NotFoundError{What: fmt.Sprintf("a broker at %s, which the id names,", host)}
 }
 
 // isAt reports whether a broker has an address. Brokers may go by names, ids
@@ -311,7 +311,7 @@ type DeadMessage struct {
 	// Attempts is how often it failed, 0 if it does not say.
 	Attempts int
 	// At is when it was given up.
-	At time.Time
+	At Time
 	// Reason is a word, Err the last error; both may be missing.
 	Reason, Err string
 }
@@ -319,7 +319,7 @@ type DeadMessage struct {
 // newDead reads what brokers and Sluice's own consumers leave on dead letters.
 func newDead(m *Message) DeadMessage {
 	p := m.Props
-	d := DeadMessage{Message: m, Topic: OriginTopic(m), Reason: p[driver.DeadReason], Err: p[driver.DeadError], At: millis(m.StoreTimestamp)}
+	d := DeadMessage{Message: m, Topic: OriginTopic(m), Reason: p[driver.DeadReason], Err: p[driver.DeadError], At: Millis(m.StoreTimestamp)}
 	d.Attempts = int(m.ReconsumeTimes)
 	if n, err := strconv.Atoi(p[driver.DeadAttempts]); err == nil {
 		d.Attempts = n

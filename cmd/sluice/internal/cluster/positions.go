@@ -133,7 +133,7 @@ func (c *Cluster) queues(ctx context.Context, topic string, x Selection) ([]queu
 		}
 	}
 	if len(all) == 0 {
-		return nil, &NotFoundError{"such a queue of topic " + topic}
+		return nil, &NotFoundError{What: "such a queue of topic " + topic}
 	}
 	return all, nil
 }

@@ -70,7 +70,7 @@ func (c *Cluster) Brokers(ctx context.Context) ([]Broker, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, &NotFoundError{"a broker at name server " + at}
+		return nil, &NotFoundError{What: "a broker at name server " + at}
 	}
 	slices.SortFunc(all, func(a, b Broker) int { return cmp.Compare(a.Name, b.Name) })
 	return all, nil
@@ -98,7 +98,7 @@ func (c *Cluster) Route(ctx context.Context, topic string) ([]Share, error) {
 		return nil, err
 	}
 	if resp.Code == remoting.ResTopicNotExist {
-		return nil, &NotFoundError{"topic " + topic}
+		return nil, &NotFoundError{What: "topic " + topic, Topic: topic}
 	}
 	route, err := decode(r, at, resp, remoting.DecodeRoute)
 	if err != nil {
@@ -117,7 +117,7 @@ func (c *Cluster) Route(ctx context.Context, topic string) ([]Share, error) {
 		}
 	}
 	if len(shares) == 0 {
-		return nil, &NotFoundError{"a living broker of topic " + topic}
+		return nil, &NotFoundError{What: "a living broker of topic " + topic}
 	}
 	slices.SortFunc(shares, func(a, b Share) int { return cmp.Compare(a.Name, b.Name) })
 	return shares, nil

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -71,7 +72,7 @@ func (c *Cluster) Sender(ctx context.Context, topic string, x Selection) (*Sende
 		}
 	}
 	if len(s.queues) == 0 {
-		return nil, &NotFoundError{"such a queue of topic " + topic + " that takes messages"}
+		return nil, &NotFoundError{What: "such a queue of topic " + topic + " that takes messages"}
 	}
 	s.next = rand.IntN(len(s.queues)) // so that single messages spread
 	return s, nil
@@ -107,8 +108,11 @@ func (s *Sender) Send(ctx context.Context, m Outgoing) (Sent, error) {
 		return Sent{}, &MalformedError{Op: r.op, Addr: q.Addr, Err: err}
 	}
 	sent := Sent{ID: id, OffsetID: result.MsgID, Topic: s.topic, Broker: q.Name, Queue: int(result.QueueID), Offset: result.QueueOffset, Status: Stored}
-	for _, name := range []string{message.Delay, message.TimerDelayMs, message.TimerDelaySec, message.TimerDeliverMs} {
+	for _, name := range []string{message.Delay, message.TimerDelayMs, message.TimerDelaySec} {
 		sent.Delayed = sent.Delayed || m.Props[name] != ""
+	}
+	if ms, err := strconv.ParseInt(m.Props[message.TimerDeliverMs], 10, 64); err == nil && ms > now.UnixMilli() {
+		sent.Delayed = true // one that is due goes to its topic at once
 	}
 	switch resp.Code {
 	case remoting.ResFlushDiskTimeout:

@@ -5,7 +5,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sluicemq/sluice/broker/remoting"
 	"github.com/sluicemq/sluice/broker/remoting/message"
@@ -146,7 +145,7 @@ type QueueStat struct {
 	Min int64 `json:"min"`
 	Max int64 `json:"max"`
 	// Stored is when the newest message was stored; zero if there is none.
-	Stored time.Time `json:"stored,omitzero"`
+	Stored Time `json:"stored,omitzero"`
 }
 
 // Messages is how many there are.
@@ -210,18 +209,10 @@ func (c *Cluster) stats(ctx context.Context, topic string, shares []Share) ([]Qu
 		}
 		queues := make([]QueueStat, 0, len(stats.Queues))
 		for _, q := range stats.Queues {
-			queues = append(queues, QueueStat{s.Name, q.Queue, q.Min, q.Max, millis(q.LastUpdate)})
+			queues = append(queues, QueueStat{s.Name, q.Queue, q.Min, q.Max, Millis(q.LastUpdate)})
 		}
 		slices.SortFunc(queues, func(a, b QueueStat) int { return cmp.Compare(a.Queue, b.Queue) })
 		return queues, nil
 	})
 	return slices.Concat(parts...), err
-}
-
-// millis is a time of the protocol; the zero time if there is none.
-func millis(ms int64) time.Time {
-	if ms <= 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
 }

@@ -99,7 +99,7 @@ func (c *Cluster) topicConfig(ctx context.Context, name string, s Share) (remoti
 	}
 	i := slices.IndexFunc(table.Topics, func(t remoting.TopicConfig) bool { return t.Name == name })
 	if i < 0 {
-		return remoting.TopicConfig{}, &NotFoundError{fmt.Sprintf("topic %s on broker %s", name, s.Name)}
+		return remoting.TopicConfig{}, &NotFoundError{What: fmt.Sprintf("topic %s on broker %s", name, s.Name)}
 	}
 	return table.Topics[i], nil
 }
