@@ -192,6 +192,7 @@ func TestLimits_EvictedDoNotCount(t *testing.T) {
 			s.pipes.offered <- &stubborn{far, gone}
 			t.Cleanup(func() { _ = near.Close() })
 		}
+		synctest.Wait()              // they read, so they stay when they are told to go
 		c, d := s.dial(t), s.dial(t) // the first one is told to go
 		c.must(request(90))
 		d.must(request(90))
