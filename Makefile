@@ -47,7 +47,7 @@ apache: ## our driver against Apache RocketMQ: the suite of the seam on each kin
 	status=$$?; cat .cache/apache.txt 2>/dev/null; exit $$status
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME (default 15s)
+fuzz: ## every fuzz target for FUZZTIME (default 15s; 1000000x is a million executions each)
 	@for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
