@@ -11,9 +11,9 @@ import (
 
 // queued is a request whose work is staged in the store and not durable yet.
 type queued struct {
-	pending *embedded.Pending
-	opaque  int32
-	flag    int32
+	pending      *embedded.Pending
+	code         int
+	opaque, flag int32
 	// answer makes the response of what became of the work.
 	answer answerer
 }
@@ -43,7 +43,7 @@ func (c *conn) await(p *embedded.Pending, req, resp *remoting.Command, a answere
 	}
 	d := &c.durables
 	d.mu.Lock()
-	d.list = append(d.list, queued{p, req.Opaque, resp.Flag, a})
+	d.list = append(d.list, queued{p, req.Code, req.Opaque, resp.Flag, a})
 	start, wake := !d.running, d.idle
 	d.running, d.idle = true, false
 	d.mu.Unlock()
@@ -91,7 +91,7 @@ func (c *conn) awaitDurable() {
 			resp.Reset()
 			resp.Code, resp.Language, resp.Version = remoting.ResSuccess, remoting.LanguageGo, remoting.Version
 			resp.Opaque, resp.Flag = q.opaque, q.flag
-			settle(&resp, c.srv.finishPut(q.pending, q.answer, &resp))
+			settle(&resp, c.answerQueued(q, &resp))
 			idle = c.enqueue(&resp) || idle
 		}
 		if idle {
@@ -99,6 +99,12 @@ func (c *conn) awaitDurable() {
 		}
 		clear(batch)
 	}
+}
+
+// answerQueued makes the response to one of them; its panic is its own.
+func (c *conn) answerQueued(q *queued, resp *remoting.Command) (err error) {
+	defer c.srv.guard(q.code, c, &err)
+	return c.srv.finishPut(q.pending, q.answer, resp)
 }
 
 // take waits for requests that wait for the disk, and answers none when ended is
