@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded"
@@ -169,6 +170,24 @@ func TestVerify_Quarantined(t *testing.T) {
 	sluice(t, dir, "log", "dump", dir).has(t, exitDamage, "1 place")
 }
 
+// awaitBallast waits for what a store makes in the background when it opens: it
+// is a change that nobody who reads has made.
+func awaitBallast(t *testing.T, dir string) {
+	t.Helper()
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		log, err := os.Stat(filepath.Join(dir, firstLog))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ballast, err := os.Stat(filepath.Join(dir, "BALLAST")); err == nil && ballast.Size() == log.Size() {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatal("the store has made no ballast")
+		}
+	}
+}
+
 // A store that a process has open is read, and it is said that it is open.
 func TestLog_Open(t *testing.T) {
 	t.Parallel()
@@ -189,6 +208,7 @@ func TestLog_Open(t *testing.T) {
 	if _, err := os.Stat("/proc/locks"); err != nil {
 		t.Skip("this system does not tell who holds a lock")
 	}
+	awaitBallast(t, dir)
 	sluice(t, dir, "log", "verify", dir).has(t, exitFine, "has the store open", "read again", "messages 1,", "damage none")
 	r := sluice(t, dir, "log", "dump", dir)
 	r.has(t, exitFine, "message topic=orders")

@@ -138,8 +138,8 @@ func (t *traffic) flow(ctx context.Context, from *instance, n int, to ...*instan
 	return nil
 }
 
-// lanes waits until the canary has its share of the queues, or all of them: four,
-// and one for redeliveries.
+// lanes waits until both have their share of the queues, or the canary all of
+// them: four, and one for redeliveries.
 func lanes(ctx context.Context, old, canary *instance, all bool) error {
 	count := func(i *instance) int {
 		s, _ := i.listeners.Status("red-packet")
@@ -147,7 +147,7 @@ func lanes(ctx context.Context, old, canary *instance, all bool) error {
 	}
 	err := until(ctx, "the lanes are shared out", func() bool {
 		o, c := count(old), count(canary)
-		return o+c == queues+1 && c > 0 && all == (o == 0)
+		return o+c == queues+1 && (all && o == 0 || !all && min(o, c) == (queues+1)/2)
 	})
 	if err != nil {
 		return err
