@@ -40,6 +40,8 @@ type Delivery struct {
 	Offset int64
 	// BornAt is when the message was made, StoredAt when the broker stored it.
 	BornAt, StoredAt time.Time
+
+	origin *driver.Delivery // for a reply
 }
 
 // NewDelivery makes the delivery that handlers see from one of a driver. Maps
@@ -50,7 +52,7 @@ func NewDelivery(d *driver.Delivery, group, listener, lane string) *Delivery {
 		Headers: d.Properties, Body: d.Body, ContentType: d.Properties[HeaderContentType],
 		OrderingKey: d.OrderingKey, Attempt: d.Attempt,
 		Group: group, Listener: listener, Lane: lane, Offset: d.Offset,
-		BornAt: d.BornAt, StoredAt: d.StoredAt,
+		BornAt: d.BornAt, StoredAt: d.StoredAt, origin: d,
 	}
 }
 

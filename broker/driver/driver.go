@@ -65,6 +65,10 @@ type Extensions struct {
 	Topics TopicAdmin
 	Groups GroupAdmin
 	Query  MessageQuery
+	// Requests are messages that are answered.
+	Requests Requester
+	// Recall takes delayed messages back.
+	Recall Recaller
 }
 
 // LaneEvents is implemented by the framework and called by the driver. Calls
@@ -173,4 +177,32 @@ type MessageQuery interface {
 	ByKey(ctx context.Context, topic, key string, r TimeRange, limit int) ([]*Delivery, error)
 	// Browse reads a lane of a topic without a group, from offset on.
 	Browse(ctx context.Context, topic string, queue int, offset int64, limit int) ([]*Delivery, error)
+}
+
+// Recaller takes delayed messages back before they are due.
+type Recaller interface {
+	// Recall makes the message of topic that a [SendResult] names by its Recall
+	// one that is never delivered. Repeating it is no error. It is
+	// [FailedPrecondition] once the message is due, InvalidArgument for what is no
+	// handle of this kind of broker or of another topic, and [Unsupported] where
+	// the operator of the broker does not allow it.
+	Recall(ctx context.Context, topic, handle string) error
+}
+
+// Requester sends requests and answers them. A request is a message like any
+// other for those who consume it, with properties that say where its reply goes;
+// a reply is no message of a topic: it goes to the client that waits for it.
+type Requester interface {
+	// Request stores m and waits for the first reply until ctx ends, which must
+	// have a deadline. The reply has the topic of the request and the body and
+	// properties of who answered; what comes later is dropped. An error with
+	// MaybeDone says that the request may have been stored, and then somebody may
+	// act on it. A request cannot be delayed.
+	Request(ctx context.Context, m *Message) (*Message, error)
+	// Reply answers a delivery of this kind of broker with the body, the tag, the
+	// keys and the properties of m, which names no topic, queue, ordering key or
+	// time. It returns when the requester's client has taken the reply, also if
+	// nobody waits for it any more. A requester that is gone is [NotFound], a
+	// delivery that is no request is InvalidArgument. It settles nothing.
+	Reply(ctx context.Context, request *Delivery, m *Message) error
 }

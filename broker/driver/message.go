@@ -48,6 +48,9 @@ type SendResult struct {
 	Queue int
 	// Offset is the queue offset; -1 while a delayed message is not due.
 	Offset int64
+	// Recall is the handle of a delayed message for [Recaller], opaque; empty
+	// where the broker gives none.
+	Recall string
 	Status SendStatus
 	// Err is nil or unwraps to [*Error]; then Status is [NotStored].
 	Err error

@@ -30,6 +30,8 @@ type twisted struct {
 	subscribe func(s driver.SubscribeSpec) driver.SubscribeSpec
 	caps      func(c *driver.Capabilities)
 	tx        func(driver.Transactor) driver.Transactor
+	requests  func(driver.Requester) driver.Requester
+	recall    func(driver.Recaller) driver.Recaller
 	close     func(ctx context.Context) error
 	events    func(driver.LaneEvents) driver.LaneEvents
 	lane      func(driver.Lane) driver.Lane
@@ -54,6 +56,12 @@ func (c *twisted) Extensions() driver.Extensions {
 	x := c.Conn.Extensions()
 	if c.tx != nil && x.Tx != nil {
 		x.Tx = c.tx(x.Tx)
+	}
+	if c.requests != nil && x.Requests != nil {
+		x.Requests = c.requests(x.Requests)
+	}
+	if c.recall != nil && x.Recall != nil {
+		x.Recall = c.recall(x.Recall)
 	}
 	return x
 }
@@ -211,7 +219,7 @@ func (t *twistedTx) Checks(ctx context.Context, group string, parallel int, f dr
 }
 
 func mutants() []mutant {
-	return slices.Concat(laneMutants(), settleMutants(), sendMutants(), txMutants(), clientMutants())
+	return slices.Concat(laneMutants(), settleMutants(), sendMutants(), txMutants(), clientMutants(), askingMutants())
 }
 
 func laneMutants() []mutant {
@@ -523,6 +531,79 @@ func clientMutants() []mutant {
 		}},
 		{"denies tags that it has", "honesty/unsupported_is_refused", func(_ testing.TB, c driver.Conn) driver.Conn {
 			return &twisted{Conn: c, caps: func(caps *driver.Capabilities) { caps.Tags = false }}
+		}},
+	}
+}
+
+// twistedRequester replaces Request or Reply.
+type twistedRequester struct {
+	driver.Requester
+	request func(ctx context.Context, m *driver.Message) (*driver.Message, error)
+	reply   func(ctx context.Context, request *driver.Delivery, m *driver.Message) error
+}
+
+func (r *twistedRequester) Request(ctx context.Context, m *driver.Message) (*driver.Message, error) {
+	if r.request != nil {
+		return r.request(ctx, m)
+	}
+	return r.Requester.Request(ctx, m)
+}
+
+func (r *twistedRequester) Reply(ctx context.Context, request *driver.Delivery, m *driver.Message) error {
+	if r.reply != nil {
+		return r.reply(ctx, request, m)
+	}
+	return r.Requester.Reply(ctx, request, m)
+}
+
+// onRequests is a mutant of requests and replies.
+func onRequests(twist func(r driver.Requester) *twistedRequester) func(testing.TB, driver.Conn) driver.Conn {
+	return func(_ testing.TB, c driver.Conn) driver.Conn {
+		return &twisted{Conn: c, requests: func(r driver.Requester) driver.Requester {
+			out := twist(r)
+			out.Requester = r
+			return out
+		}}
+	}
+}
+
+// forgetful recalls nothing.
+type forgetful struct{ driver.Recaller }
+
+func (forgetful) Recall(context.Context, string, string) error { return nil }
+
+func askingMutants() []mutant {
+	return []mutant{
+		{"loses the properties of a reply", "request/round_trip", onRequests(func(r driver.Requester) *twistedRequester {
+			return &twistedRequester{reply: func(ctx context.Context, request *driver.Delivery, m *driver.Message) error {
+				if m == nil {
+					return r.Reply(ctx, request, m)
+				}
+				bare := *m
+				bare.Properties = nil
+				return r.Reply(ctx, request, &bare)
+			}}
+		})},
+		{"says that a request without a reply was not sent", "request/no_reply", onRequests(func(r driver.Requester) *twistedRequester {
+			return &twistedRequester{request: func(ctx context.Context, m *driver.Message) (*driver.Message, error) {
+				got, err := r.Request(ctx, m)
+				if e, ok := errors.AsType[*driver.Error](err); ok {
+					e.MaybeDone = false
+				}
+				return got, err
+			}}
+		})},
+		{"does not notice that the requester is gone", "request/requester_is_gone", onRequests(func(r driver.Requester) *twistedRequester {
+			return &twistedRequester{reply: func(ctx context.Context, request *driver.Delivery, m *driver.Message) error {
+				err := r.Reply(ctx, request, m)
+				if driver.CodeOf(err) == driver.NotFound {
+					return nil
+				}
+				return err
+			}}
+		})},
+		{"recalls nothing", "recall/is_not_delivered", func(_ testing.TB, c driver.Conn) driver.Conn {
+			return &twisted{Conn: c, recall: func(r driver.Recaller) driver.Recaller { return forgetful{r} }}
 		}},
 	}
 }

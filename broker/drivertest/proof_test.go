@@ -64,7 +64,11 @@ func TestRun_CatchesMutants(t *testing.T) {
 	t.Parallel()
 	for base, h := range map[string]Harness{"reference": referenceHarness(), "bundled": bundled()} {
 		h = h.withDefaults()
+		offered := probe(t, h)
 		for _, m := range mutants() {
+			if caseNamed(t, m.caughtBy).needs&^offered != 0 {
+				continue // there is nothing to get wrong
+			}
 			t.Run(base+"/"+strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
 				t.Parallel()
 				c := caseNamed(t, m.caughtBy)

@@ -30,6 +30,8 @@ const (
 	needTopics
 	needGroups
 	needQuery
+	needRequests
+	needRecall
 	// What follows is up to the harness, not to the broker.
 	needCrash
 	needReopen
@@ -41,6 +43,7 @@ const harnessNeeds = needCrash | needReopen
 var needNames = [...]string{
 	"Delay", "RetryDelay", "Tags", "SQL", "OneWay", "Broadcast", "Ordered", "Queues", "Durable", "MaxBody", "MaxBatch",
 	"Extensions.Tx", "DecidesOnce", "Extensions.Topics", "Extensions.Groups", "Extensions.Query",
+	"Extensions.Requests", "Extensions.Recall",
 	"Broker.CrashAndReopen", "Broker.Reopen",
 }
 
@@ -53,6 +56,7 @@ func offers(c driver.Capabilities, x driver.Extensions, b Broker) need {
 		needOrdered: c.Ordered, needQueues: c.Queues, needDurable: c.Durable,
 		needMaxBody: c.MaxBody > 0, needMaxBatch: c.MaxBatch > 0,
 		needTx: x.Tx != nil, needDecidesOnce: c.DecidesOnce, needTopics: x.Topics != nil, needGroups: x.Groups != nil, needQuery: x.Query != nil,
+		needRequests: x.Requests != nil, needRecall: x.Recall != nil,
 		needCrash: b.CrashAndReopen != nil, needReopen: b.Reopen != nil,
 	} {
 		if have {

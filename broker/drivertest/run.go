@@ -23,6 +23,7 @@ func groups() [][]testCase {
 		capabilityCases(), nameCases(), sendCases(), roundTripCases(), orderCases(), delayCases(), filterCases(),
 		memberCases(), laneCases(), broadcastCases(), fetchCases(), settleCases(), deadLetterCases(), seekCases(),
 		durableCases(), halfCases(), checkCases(), closeCases(), contextCases(), adminCases(), queryCases(),
+		requestCases(), recallCases(),
 	}
 }
 

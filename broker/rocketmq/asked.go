@@ -30,6 +30,8 @@ func (c *conn) asked(addr string, req *remoting.Command) *remoting.Command {
 		return c.runningInfo(req)
 	case remoting.ReqConsumeMessageDirectly:
 		return c.consumeDirectly(req)
+	case remoting.ReqPushReply:
+		return c.asks.replied(req)
 	default:
 		return nil
 	}

@@ -27,6 +27,7 @@ type conn struct {
 	ids    *message.UniqueIDs
 	turn   atomic.Uint32 // round robin of sends
 	gather *gatherer
+	asks   *requester
 	levels []time.Duration // of delays; nil where the brokers delay to any time
 	halves *decisions
 	local  *localOffsets
@@ -62,6 +63,7 @@ func newConn(cfg Config, id string) *conn {
 	c.names = &nameServers{addrs: cfg.NameServers, links: c.links, timeout: cfg.Timeout}
 	c.routes = newRoutes(c.names, !cfg.NoAutoCreate)
 	c.gather = newGatherer(c)
+	c.asks = newRequester(c)
 	c.wg.Go(c.keep)
 	return c
 }
@@ -176,9 +178,14 @@ func (c *conn) Capabilities() driver.Capabilities {
 	}
 }
 
-// Extensions answers all four.
+// Extensions answers all of them, but no recall where brokers are known to have
+// none: the bundled one, and those that delay by levels.
 func (c *conn) Extensions() driver.Extensions {
-	return driver.Extensions{Tx: transactor{c}, Topics: topicAdmin{c}, Groups: groupAdmin{c}, Query: query{c}}
+	x := driver.Extensions{Tx: transactor{c}, Topics: topicAdmin{c}, Groups: groupAdmin{c}, Query: query{c}, Requests: c.asks}
+	if c.levels == nil && !c.decidesOnce {
+		x.Recall = recaller{c}
+	}
+	return x
 }
 
 // Health reports whether a name server answers.
@@ -243,6 +250,7 @@ func (c *conn) Close(ctx context.Context) error {
 	}
 	c.mu.Unlock()
 	c.gather.close()
+	c.asks.close()
 	var closing sync.WaitGroup
 	errs := make(chan error, len(subs))
 	for _, s := range subs {

@@ -26,6 +26,12 @@
 // cannot have seen the request. Brokers before RocketMQ 5 delay by levels only,
 // which [driver.Capabilities] tells.
 //
+// A request is known to whoever consumes it by Apache's clients, too, and
+// so is its reply to whoever has asked: [driver.Extensions].Requests. Every
+// broker learns where replies go before the first request. Recall needs brokers
+// from RocketMQ 5.3.2 on, with recallMessageEnable; it is nil for the bundled
+// broker and for those that delay by levels.
+//
 // A member of a group heartbeats, shares the queues by the [Strategy] of the
 // group, and stores the lowest position that is not settled. It begins on a
 // queue when the member before it has settled its work there, which members

@@ -63,7 +63,7 @@ func newGatherer(c *conn) *gatherer {
 
 // takes reports whether a message may go with others in one request.
 func (g *gatherer) takes(o *outgoing) bool {
-	return !g.c.cfg.NoGathering && o.due == 0 && !o.fresh && !envelope.Internal(o.m.Topic) && !g.c.compresses(o.m.Body) && o.wireSize() <= g.c.cfg.BatchSize
+	return !g.c.cfg.NoGathering && o.due == 0 && !o.asks && !o.fresh && !envelope.Internal(o.m.Topic) && !g.c.compresses(o.m.Body) && o.wireSize() <= g.c.cfg.BatchSize
 }
 
 // send sends one message.

@@ -36,6 +36,8 @@ type link struct {
 	silent atomic.Int32
 	// version is the release of the server, as its last answer says; 0 before.
 	version atomic.Int64
+	// introduced: the server knows by this connection who waits for replies.
+	introduced atomic.Bool
 }
 
 // connected reports whether the attempt to connect is over.

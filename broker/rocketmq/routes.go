@@ -121,9 +121,10 @@ type routes struct {
 	names  *nameServers
 	create bool // sends may create topics
 
-	mu      sync.Mutex
-	topics  map[string]*topicRoute
-	brokers map[string][]remoting.BrokerAddr // by name, sorted by id
+	mu       sync.Mutex
+	topics   map[string]*topicRoute
+	brokers  map[string][]remoting.BrokerAddr // by name, sorted by id
+	clusters map[string]string                // by the names of their brokers
 }
 
 // topicRoute is one topic; its lock makes callers share one question.
@@ -134,7 +135,9 @@ type topicRoute struct {
 }
 
 func newRoutes(names *nameServers, create bool) *routes {
-	return &routes{names: names, create: create, topics: map[string]*topicRoute{}, brokers: map[string][]remoting.BrokerAddr{}}
+	return &routes{
+		names: names, create: create, topics: map[string]*topicRoute{}, brokers: map[string][]remoting.BrokerAddr{}, clusters: map[string]string{},
+	}
 }
 
 func (r *routes) topic(name string) *topicRoute {
@@ -243,7 +246,14 @@ func (r *routes) learnBroker(b remoting.BrokerData) {
 func (r *routes) learnLocked(b remoting.BrokerData) {
 	addrs := slices.Clone(b.Addrs)
 	slices.SortFunc(addrs, func(x, y remoting.BrokerAddr) int { return cmp.Compare(x.ID, y.ID) })
-	r.brokers[b.Name] = addrs
+	r.brokers[b.Name], r.clusters[b.Name] = addrs, b.Cluster
+}
+
+// clusterOf answers the cluster of a broker.
+func (r *routes) clusterOf(broker string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clusters[broker]
 }
 
 // nameOf answers the broker with an address, "" if none is known.

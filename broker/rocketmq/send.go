@@ -35,7 +35,10 @@ type outgoing struct {
 	// anywhere: another queue would do as well. Spare: there is one at another
 	// broker. Fresh: a send makes the topic.
 	anywhere, spare, fresh bool
-	r                      *driver.SendResult
+	// asks: it is a request, which goes alone: brokers do not mark those in a
+	// batch with their cluster, and without that there is no reply.
+	asks bool
+	r    *driver.SendResult
 }
 
 // wireSize is about what a message takes in the body of a batch.
@@ -101,6 +104,7 @@ func (c *conn) accept(o *outgoing, calls int) *driver.Error {
 	if err := checkMessage(o.m); err != nil {
 		return invalid("", err)
 	}
+	o.asks = o.m.Properties[message.CorrelationID] != ""
 	var err error
 	if o.delay, err = c.delay(o.m.DeliverAt, o.m.BornAt); err != nil {
 		return driver.Errorf(driver.Unsupported, "", "%w", err)
@@ -153,12 +157,16 @@ func (c *conn) sendLanes(ctx context.Context, out []outgoing, oneWay bool) {
 
 // routeFor answers the route of a topic, within Config.Timeout if it is not known.
 func (c *conn) routeFor(ctx context.Context, topic string) (*route, *driver.Error) {
+	return c.routeTo(ctx, topic, c.routes.forSend)
+}
+
+func (c *conn) routeTo(ctx context.Context, topic string, ask func(context.Context, string) (*route, *driver.Error)) (*route, *driver.Error) {
 	if r := c.routes.cached(topic); r != nil {
 		return r, nil
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, errAttempt)
 	defer cancel()
-	r, err := c.routes.forSend(limited, topic)
+	r, err := ask(limited, topic)
 	if err == nil {
 		return r, nil
 	}
@@ -267,7 +275,7 @@ func batchOf(lane []outgoing) int {
 	for i := range lane {
 		o := &lane[i]
 		size += o.wireSize()
-		if o.due > 0 || size > batchRoom || !together(lane[0].m.BornAt, o.m.BornAt) {
+		if o.due > 0 || o.asks || size > batchRoom || !together(lane[0].m.BornAt, o.m.BornAt) {
 			break
 		}
 		n++
@@ -428,6 +436,7 @@ func stored(a *remoting.Command, lane []outgoing) error {
 		r := o.r
 		r.Status, r.Lane, r.Queue = status(a.Code), o.name, o.number
 		r.OffsetID, ids, _ = strings.Cut(ids, ",") // some brokers answer one id for a batch
+		r.Recall = res.RecallHandle
 		if o.due == 0 {
 			r.Offset = res.QueueOffset + int64(i)
 		}

@@ -23,14 +23,20 @@ type asking struct {
 	frame        []byte
 }
 
+// command is the whole request, whose bytes are those of the frame.
+func (a asking) command(t *testing.T) *remoting.Command {
+	t.Helper()
+	c := new(remoting.Command)
+	if err := remoting.Decode(a.frame[4:], c, remoting.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // batch is the messages of a batch.
 func (a asking) batch(t *testing.T) []message.BatchElement {
 	t.Helper()
-	var c remoting.Command
-	if err := remoting.Decode(a.frame[4:], &c, remoting.Limits{}); err != nil {
-		t.Fatal(err)
-	}
-	elements, err := message.DecodeBatch(c.Body, 0)
+	elements, err := message.DecodeBatch(a.command(t).Body, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +131,19 @@ func (w *wire) reply(a asking, code int, fields string, body []byte) {
 	w.out = append(w.out, body...)
 	binary.BigEndian.PutUint32(w.out[start:], uint32(len(w.out)-start-4))
 	w.arrived.Broadcast()
+}
+
+// say sends a command, which may ask something of the client.
+func (w *wire) say(t *testing.T, c *remoting.Command) {
+	t.Helper()
+	frame, err := remoting.AppendFrame(nil, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.tell(func() {
+		w.out = append(w.out, frame...)
+		w.arrived.Broadcast()
+	})
 }
 
 // tell answers from outside of a Write.

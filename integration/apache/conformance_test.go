@@ -17,7 +17,7 @@ import (
 const positionsEvery = 100 * time.Millisecond
 
 // quick are settings of the brokers that make tests wait less. None changes what
-// a broker does, only when.
+// a broker does, only when; but for the last one, without which it recalls nothing.
 var quick = []string{
 	"flushDiskType=SYNC_FLUSH", // what Capabilities.Durable promises
 	fmt.Sprintf("flushConsumerOffsetInterval=%d", positionsEvery/time.Millisecond), // 5 s by default
@@ -25,6 +25,7 @@ var quick = []string{
 	"timerPrecisionMs=100",                                                         // 1 s
 	"transactionTimeOut=2000", "transactionCheckInterval=2000",                     // 6 s and 30 s
 	"transactionCheckMax=3", // 15
+	"recallMessageEnable=true",
 }
 
 // replicated makes a master answer when its slave has the message, too.

@@ -226,14 +226,62 @@ func toApache(t *testing.T, c *peer.Cluster) {
 	p.do("close", "h", "c")
 }
 
+// requests go both ways: ours answers Apache's Go client, and that answers ours.
+// The one of Apache's may tell a broker where it is with its next heartbeat only,
+// which comes every 30 s; until then its request is answered in vain.
+func requests(t *testing.T, c *peer.Cluster) {
+	p := newPost(t, c)
+	asks := p.conn.Extensions().Requests
+	in := &inbox{got: make(chan *sluice.Delivery, 100)}
+	spec := sluice.SubscribeSpec{Group: p.topic + "-ours", Topic: p.topic, Filter: sluice.Filter{Tags: []string{"theirs"}}}
+	if _, err := p.conn.Subscribe(t.Context(), spec, in); err != nil {
+		t.Fatal(err)
+	}
+	p.do("producer", "h", "p", "ns", p.names, "group", p.topic+"-p")
+	for i := range 3 {
+		body := fmt.Sprint("ask", i)
+		answered := make(chan error, 1)
+		go func() {
+			d := <-in.got
+			for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+				err := asks.Reply(t.Context(), d, &sluice.Message{Body: append([]byte("re:"), d.Body...), Properties: map[string]string{"q": "w"}})
+				if sluice.CodeOf(err) != sluice.NotFound || time.Now().After(end) {
+					answered <- err
+					return
+				}
+			}
+		}()
+		l, err := p.other.Do(patience, "send", "h", "p", "topic", p.topic, "tags", "theirs", "mode", "request", "body", body, "ttl", "45000")
+		if failed := <-answered; failed != nil || err != nil || l.Text("reply") != "re:"+body || l.Map("props")["q"] != "w" {
+			t.Fatalf("our answer to %q, sent with %v, came as %v, %v", body, failed, l, err)
+		}
+	}
+	p.do("push", "h", "c", "ns", p.names, "group", p.topic+"-theirs", "topic", p.topic, "tags", "ours", "reply", "1")
+	for i := range 3 {
+		body := fmt.Sprint("ask", i)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		got, err := asks.Request(ctx, &sluice.Message{Topic: p.topic, Tag: "ours", Body: []byte(body)})
+		cancel()
+		if err != nil || string(got.Body) != "re:"+body || got.Topic != p.topic || got.ID == "" {
+			t.Fatalf("Apache's client answered %q by %+v, %v", body, got, err)
+		}
+	}
+	p.do("close", "h", "c")
+	p.do("close", "h", "p")
+}
+
 // foreign runs both ways and keeps their rows.
 func foreign(t *testing.T, layout string, c *peer.Cluster) {
+	mail := fmt.Sprintf("%d messages with keys, tags, trace context, a delay, compression, a batch", len(letters)+len(batched))
 	for _, way := range []struct {
-		name string
-		run  func(*testing.T, *peer.Cluster)
-	}{{"from Apache's Go client", fromApache}, {"to Apache's Go client", toApache}} {
+		name, what string
+		run        func(*testing.T, *peer.Cluster)
+	}{
+		{"from Apache's Go client", mail, fromApache}, {"to Apache's Go client", mail, toApache},
+		{"requests of and to Apache's Go client", "3 requests each way, answered", requests},
+	} {
 		t.Run(way.name, func(t *testing.T) {
-			defer keep(t, layout, way.name, sentence(fmt.Sprintf("%d messages with keys, tags, trace context, a delay, compression, a batch", len(letters)+len(batched))), time.Now())
+			defer keep(t, layout, way.name, sentence(way.what), time.Now())
 			way.run(t, c)
 		})
 	}

@@ -127,6 +127,12 @@ func (c *conn) Extensions() driver.Extensions {
 	if x.Query != nil {
 		x.Query = messageQuery{c, x.Query}
 	}
+	if x.Requests != nil {
+		x.Requests = requester{c, x.Requests}
+	}
+	if x.Recall != nil {
+		x.Recall = recaller{c, x.Recall}
+	}
 	return x
 }
 

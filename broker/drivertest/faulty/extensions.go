@@ -92,3 +92,36 @@ func (q messageQuery) Browse(ctx context.Context, topic string, queue int, offse
 		return q.inner.Browse(ctx, topic, queue, offset, limit)
 	})
 }
+
+type requester struct {
+	c     *conn
+	inner driver.Requester
+}
+
+func (r requester) Request(ctx context.Context, m *driver.Message) (*driver.Message, error) {
+	return call(ctx, r.c, Request, topicOf(m), func() (*driver.Message, error) { return r.inner.Request(ctx, m) })
+}
+
+func (r requester) Reply(ctx context.Context, request *driver.Delivery, m *driver.Message) error {
+	var topic string
+	if request != nil {
+		topic = request.Topic
+	}
+	return r.c.faults.around(ctx, r.c.dead, Reply, topic, func() error { return r.inner.Reply(ctx, request, m) })
+}
+
+func topicOf(m *driver.Message) string {
+	if m == nil {
+		return ""
+	}
+	return m.Topic
+}
+
+type recaller struct {
+	c     *conn
+	inner driver.Recaller
+}
+
+func (r recaller) Recall(ctx context.Context, topic, handle string) error {
+	return r.c.faults.around(ctx, r.c.dead, Recall, topic, func() error { return r.inner.Recall(ctx, topic, handle) })
+}

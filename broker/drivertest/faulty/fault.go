@@ -37,12 +37,16 @@ const (
 	ByID
 	ByKey
 	Browse
+	Request
+	Reply
+	Recall
 	Close
 )
 
 var opNames = [...]string{
 	"open", "send", "subscribe", "health", "fetch", "settle", "extend", "seek", "prepare", "resolve", "checks",
-	"parked", "create topic", "delete topic", "topics", "groups", "lag", "reset offsets", "query by id", "query by key", "browse", "close",
+	"parked", "create topic", "delete topic", "topics", "groups", "lag", "reset offsets", "query by id", "query by key", "browse",
+	"request", "reply", "recall", "close",
 }
 
 // String names the operation in lower case.

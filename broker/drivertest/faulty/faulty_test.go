@@ -392,6 +392,9 @@ func TestExtensions_EveryCallCanFail(t *testing.T) {
 			faulty.ByID:         func() error { _, err := x.Query.ByID(ctx, "topic", "id"); return err },
 			faulty.ByKey:        func() error { _, err := x.Query.ByKey(ctx, "topic", "k", driver.TimeRange{}, 1); return err },
 			faulty.Browse:       func() error { _, err := x.Query.Browse(ctx, "topic", 0, 0, 1); return err },
+			faulty.Request:      func() error { _, err := x.Requests.Request(ctx, &driver.Message{Topic: "topic"}); return err },
+			faulty.Reply:        func() error { return x.Requests.Reply(ctx, &driver.Delivery{}, &driver.Message{}) },
+			faulty.Recall:       func() error { return x.Recall.Recall(ctx, "topic", "handle") },
 			faulty.Health:       func() error { return b.conn.Health(ctx) },
 			faulty.Subscribe: func() error {
 				_, err := b.conn.Subscribe(ctx, driver.SubscribeSpec{Group: "other", Topic: "topic"}, &events{})

@@ -35,7 +35,9 @@ type Broker struct {
 	checks  map[string][]*checks
 	conns   map[*Conn]bool
 	pending map[*stored]bool // not due yet
-	epoch   int              // counts crashes: timers of an earlier life do nothing
+	handles map[string]*stored
+	asking  map[string]chan *driver.Message // requests without a reply
+	epoch   int                             // counts crashes: timers of an earlier life do nothing
 	seq     int
 }
 
@@ -73,6 +75,7 @@ func New(cfg Config) *Broker {
 	return &Broker{
 		cfg: cfg, changed: make(chan struct{}), topics: map[string]*topic{}, groups: map[string]*group{},
 		halves: map[string]*half{}, checks: map[string][]*checks{}, conns: map[*Conn]bool{}, pending: map[*stored]bool{},
+		handles: map[string]*stored{}, asking: map[string]chan *driver.Message{},
 	}
 }
 

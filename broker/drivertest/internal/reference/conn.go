@@ -38,7 +38,7 @@ func (c *Conn) Capabilities() driver.Capabilities {
 
 // Extensions implements [driver.Conn].
 func (c *Conn) Extensions() driver.Extensions {
-	return driver.Extensions{Tx: transactor{c}, Topics: admin{c}, Groups: admin{c}, Query: admin{c}}
+	return driver.Extensions{Tx: transactor{c}, Topics: admin{c}, Groups: admin{c}, Query: admin{c}, Requests: requester{c}, Recall: recaller{c}}
 }
 
 // Health implements [driver.Conn].
@@ -76,6 +76,9 @@ func (c *Conn) send(ctx context.Context, m *driver.Message, req driver.SendReque
 	}
 	r.ID, r.Lane, r.Queue, r.Status = s.m.ID, laneName(s.into), s.into.num, driver.Stored
 	r.Offset, r.OffsetID = c.b.put(s), s.offsetID
+	if r.Offset < 0 {
+		r.Recall = c.b.recallable(s)
+	}
 	if req.NoAck {
 		r.Status = driver.Unconfirmed
 	}
