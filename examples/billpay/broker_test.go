@@ -41,7 +41,7 @@ func TestRun_BrokerElsewhere(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	r := runHere(t.Context(), strings.NewReader(sample(200, 12, 1500)), "-bills", "-", "-dir", dir, "-json",
-		"-chaos", "0.1", "-seed", "7", "-broker", brokerElsewhere(t))
+		"-chaos", "0.1", "-seed", "7", "-broker", brokerElsewhere(t), "-set", "sluice.send.timeout=20s") // a busy disk
 	if got := r.wantInOrder(t, 200); got.CheckedBack == 0 || got.DuplicatesSuppressed == 0 {
 		t.Errorf("the chaos has not met anything: %+v", got)
 	}
