@@ -202,6 +202,7 @@ func (p *pull) read(s *Server, resp *remoting.Command, x *remoting.PullResult) e
 		return refuse(remoting.ResSystemError, "%v", err)
 	}
 	x.NextBeginOffset = found.Next
+	x.MaxOffset = max(x.MaxOffset, found.Next) // more may have come since it was asked for
 	p.offset = found.Next
 	if found.Messages == 0 {
 		resp.Code, resp.Remark = remoting.ResPullRetryImmediately, "NO_MATCHED_MESSAGE"
