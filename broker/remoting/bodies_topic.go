@@ -48,7 +48,7 @@ type TopicConfig struct {
 	ReadQueues  int32
 	WriteQueues int32
 	Perm        int32  // [PermRead] and its neighbours
-	FilterType  string // [FilterSingleTag], the default, or MULTI_TAG
+	FilterType  string // [FilterSingleTag], the default, or [FilterMultiTag]
 	SysFlag     int32
 	Order       bool
 	Attributes  Fields
@@ -67,7 +67,7 @@ func (s *scanner) topic(x *TopicConfig) {
 		case "readQueueNums":
 			x.ReadQueues = s.int32()
 		case "topicFilterType":
-			x.FilterType = s.enum(FilterSingleTag, "MULTI_TAG")
+			x.FilterType = s.enum(FilterSingleTag, FilterMultiTag)
 		case "topicName":
 			x.Name = s.text()
 		case "topicSysFlag":

@@ -30,6 +30,9 @@ type CreateTopic struct {
 // FilterSingleTag is the filter type of topics unless they say otherwise.
 const FilterSingleTag = "SINGLE_TAG"
 
+// FilterMultiTag is that of a topic whose messages may carry several tags.
+const FilterMultiTag = "MULTI_TAG"
+
 // DecodeCreateTopic reads the fields of [ReqCreateTopic]. The error is a
 // [*FieldError].
 func DecodeCreateTopic(f Fields) (CreateTopic, error) {

@@ -231,7 +231,7 @@ func systemTopic(name string) bool {
 		message.TraceTopic, message.TimerTopic, "SELF_TEST_TOPIC", "OFFSET_MOVED_EVENT", "BenchmarkTest":
 		return true
 	}
-	return strings.HasPrefix(name, "rmq_sys_") || strings.HasSuffix(name, "_REPLY_TOPIC")
+	return strings.HasPrefix(name, "rmq_sys_") || message.IsReplyTopic(name)
 }
 
 // groupAdmin looks after consumer groups.

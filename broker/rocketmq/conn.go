@@ -133,6 +133,17 @@ func (c *conn) master(op, broker string) (string, *driver.Error) {
 	return addr, nil
 }
 
+// masterOfHandle is master for a broker that a handle names, which may be older
+// than this client.
+func (c *conn) masterOfHandle(ctx context.Context, op, broker string) (string, *driver.Error) {
+	if _, ok := c.routes.master(broker); !ok {
+		if _, err := c.masters(ctx); err != nil {
+			return "", asDriver(err, op)
+		}
+	}
+	return c.master(op, broker)
+}
+
 func noMaster(op, broker string) *driver.Error {
 	e := driver.Errorf(driver.Unavailable, op, "broker %s has no master now", broker)
 	e.Retryable = true

@@ -29,12 +29,7 @@ func (r recaller) Recall(ctx context.Context, topic, handle string) error {
 	case h.Topic != topic:
 		return invalid(op, fmt.Errorf("the handle is for a message of topic %s", h.Topic))
 	}
-	if _, ok := c.routes.master(h.Broker); !ok { // a handle may be older than this client
-		if _, err := c.masters(ctx); err != nil {
-			return asDriver(err, op)
-		}
-	}
-	addr, failed := c.master(op, h.Broker)
+	addr, failed := c.masterOfHandle(ctx, op, h.Broker)
 	if failed != nil {
 		return failed
 	}

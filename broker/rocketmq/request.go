@@ -21,9 +21,6 @@ import (
 // are registered; brokers find them by their client id.
 const requesterGroup = "SLUICE_REQUESTER"
 
-// replyTopic is the topic of replies in a cluster.
-func replyTopic(cluster string) string { return cluster + "_REPLY_TOPIC" }
-
 // requester is the requests of one client that wait for their replies.
 type requester struct {
 	c *conn
@@ -161,7 +158,7 @@ func (r *requester) introduce(ctx context.Context, op string, q Queue) *driver.E
 	if err != nil {
 		return err
 	}
-	topic := replyTopic(c.routes.clusterOf(q.Broker))
+	topic := message.ReplyTopic(c.routes.clusterOf(q.Broker))
 	if _, err := c.routeTo(ctx, topic, c.routes.get); err != nil {
 		if err.Code == driver.NotFound {
 			err = driver.Errorf(driver.Unsupported, op, "the brokers have no topic %s, as those before RocketMQ 4.7: %w", topic, err)
@@ -287,7 +284,7 @@ func (r *requester) Reply(ctx context.Context, request *driver.Delivery, m *driv
 	if err != nil {
 		return invalid(op, err)
 	}
-	own.Topic = replyTopic(props[message.Cluster])
+	own.Topic = message.ReplyTopic(props[message.Cluster])
 	return asError(c.sendReply(ctx, op, from, own))
 }
 

@@ -198,12 +198,7 @@ func (t transactor) Resolve(ctx context.Context, h driver.Half, d driver.Decisio
 // decide sends a decision and waits for the answer: what goes out one way, as
 // from other clients, is lost with the connection.
 func (c *conn) decide(ctx context.Context, op string, h driver.Half, at place, d driver.Decision, check bool) *driver.Error {
-	if _, ok := c.routes.master(at.broker); !ok { // a handle may be older than this client
-		if _, err := c.masters(ctx); err != nil {
-			return asDriver(err, op)
-		}
-	}
-	addr, err := c.master(op, at.broker)
+	addr, err := c.masterOfHandle(ctx, op, at.broker)
 	if err != nil {
 		return err
 	}

@@ -49,12 +49,6 @@ func (s *Server) send(c *conn, req, resp *remoting.Command) error {
 	return s.sendOne(c, &h, t, req, resp)
 }
 
-// Filter types of topics: their messages carry one tag, or may carry several.
-const (
-	singleTag = "SINGLE_TAG"
-	multiTag  = "MULTI_TAG"
-)
-
 // protected reports whether clients may not send to a topic.
 func protected(topic string) bool {
 	switch topic {
@@ -117,7 +111,7 @@ func (s *Server) sendOne(c *conn, h *remoting.SendMessage, t topicConfig, req, r
 		BornMs: h.BornTimestamp, BornHost: c.born, Reconsumed: h.ReconsumeTimes, Body: req.Body,
 		Extra: c.extra[:0],
 	}
-	if t.FilterType == multiTag {
+	if t.FilterType == remoting.FilterMultiTag {
 		p.SysFlag |= message.SysMultiTags
 	}
 	if group, ok := strings.CutPrefix(h.Topic, driver.RetryTopic("")); ok {
@@ -208,7 +202,7 @@ func (s *Server) properties(p *embedded.Put, into []byte, given string, f *facts
 	}
 	p.Properties = s.given(into, given, f)
 	s.identify(p, f)
-	if f.half || f.level > 0 || f.timer {
+	if f.waits() {
 		p.Extra = message.AppendProperty(p.Extra, message.RealTopic, p.Topic)
 		p.Extra = message.AppendProperty(p.Extra, message.RealQueueID, strconv.Itoa(max(p.Queue, 0)))
 		if p.Queue < 0 {

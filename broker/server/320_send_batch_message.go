@@ -21,7 +21,7 @@ func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req,
 		return illegal("batch request does not support retry group %s", h.Topic)
 	}
 	now := s.store.NowMs()
-	if f := readFacts(h.Properties, now); f.half || f.level > 0 || f.timer || h.SysFlag&message.SysTransaction != 0 {
+	if f := readFacts(h.Properties, now); f.waits() || h.SysFlag&message.SysTransaction != 0 {
 		return illegal("the batch is delayed or transactional, which a batch cannot be")
 	}
 	w := batches.Get().(*batch) //nolint:forcetypeassert // of its New
@@ -37,7 +37,7 @@ func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req,
 	queue, room := s.writeQueue(&t, int(h.QueueID)), w.room(len(s.marks))
 	for i, e := range elements {
 		f := readFacts(e.Properties, now)
-		if f.half || f.level > 0 || f.timer {
+		if f.waits() {
 			return illegal("message %d of the batch is delayed or transactional, which a batch cannot hold", i)
 		}
 		w.puts = append(w.puts, embedded.Put{
@@ -45,7 +45,7 @@ func (s *Server) sendBatch(c *conn, h *remoting.SendMessage, t topicConfig, req,
 			BornMs: h.BornTimestamp, BornHost: c.born, Reconsumed: h.ReconsumeTimes, Body: e.Body,
 		})
 		p := &w.puts[i]
-		if t.FilterType == multiTag {
+		if t.FilterType == remoting.FilterMultiTag {
 			p.SysFlag |= message.SysMultiTags
 		}
 		if err := s.properties(p, room[:0], e.Properties, &f); err != nil {
@@ -81,7 +81,7 @@ func (w *batch) room(marks int) []byte {
 }
 
 func (w *batch) recycle() {
-	clear(w.elements)
+	clear(w.elements[:cap(w.elements)]) // what could not be read whole has left its beginning there
 	clear(w.puts)
 	w.elements, w.puts = w.elements[:0], w.puts[:0]
 	if cap(w.memory) > spareMost {

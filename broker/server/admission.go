@@ -42,22 +42,6 @@ func (s *Server) admitTopic() error {
 // the limits of what clients create. Without access control anybody can ask.
 func (s *Server) unbounded() bool { return s.acl.Load() != nil }
 
-// admitTopicOfOperator is admitTopic for what needs an administrator.
-func (s *Server) admitTopicOfOperator() error {
-	if s.unbounded() {
-		return nil
-	}
-	return s.admitTopic()
-}
-
-// admitGroupOfOperator is admitGroup for what needs an administrator.
-func (s *Server) admitGroupOfOperator(group string) error {
-	if s.unbounded() {
-		return nil
-	}
-	return s.admitGroup(group)
-}
-
 // admitGroup refuses another group when there are as many as clients may create.
 // It is cheap for a group that was admitted before.
 func (s *Server) admitGroup(group string) error {

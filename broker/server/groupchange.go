@@ -42,8 +42,10 @@ func (s *Server) wantedGroup(g remoting.SubscriptionGroupConfig) (groupConfig, e
 
 // putGroup keeps the configuration of a group, if there may be another one.
 func (s *Server) putGroup(ctx context.Context, cfg groupConfig) error {
-	if err := s.admitGroupOfOperator(cfg.Name); err != nil {
-		return err
+	if !s.unbounded() {
+		if err := s.admitGroup(cfg.Name); err != nil {
+			return err
+		}
 	}
 	if err := s.groups.put(ctx, cfg); err != nil {
 		return err

@@ -33,6 +33,9 @@ type facts struct {
 	dead       bool // it is a dead letter, so it is not delayed any more
 }
 
+// waits reports whether the message does not go to its queue at once.
+func (f *facts) waits() bool { return f.half || f.level > 0 || f.timer }
+
 // readFacts looks through a string of properties once.
 func readFacts(properties string, nowMs int64) (f facts) {
 	var absolute, relativeMs, relativeSec int64

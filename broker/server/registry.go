@@ -85,11 +85,22 @@ func (r *registry) room(c *conn, name string) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	g := r.groups[name]
-	if g == nil && len(r.groups) >= r.groupsMost {
-		return refuse(remoting.ResSystemError, "there are %d consumer groups, as many as may be registered (Limits.Groups)", len(r.groups))
+	if g == nil {
+		if err := r.another(); err != nil {
+			return err
+		}
 	}
 	if g == nil || g.members[c] == nil {
 		return c.mayEnroll()
+	}
+	return nil
+}
+
+// another refuses one more consumer group when there are as many as may be; mu
+// is held.
+func (r *registry) another() error {
+	if n := len(r.groups); n >= r.groupsMost {
+		return refuse(remoting.ResSystemError, "there are %d consumer groups, as many as may be registered (Limits.Groups)", n)
 	}
 	return nil
 }
@@ -101,8 +112,8 @@ func (r *registry) consume(who client, reg registration) (changed bool, err erro
 	defer r.mu.Unlock()
 	g := r.groups[reg.group]
 	if g == nil {
-		if len(r.groups) >= r.groupsMost {
-			return false, refuse(remoting.ResSystemError, "there are %d consumer groups, as many as may be registered (Limits.Groups)", len(r.groups))
+		if err := r.another(); err != nil {
+			return false, err
 		}
 		g = &group{name: reg.group, members: map[*conn]*client{}, subs: map[string]*subscription{}}
 	}

@@ -44,8 +44,8 @@ func (s *Server) wantedTopic(t remoting.TopicConfig) (topicChange, error) {
 	if t.Perm&^perms != 0 {
 		return bad("topic %s with permission %d, it takes 0 to %d: 4 to read, 2 to write, 1 to inherit", t.Name, t.Perm, perms)
 	}
-	if t.FilterType != "" && t.FilterType != singleTag && t.FilterType != multiTag {
-		return bad("topic %s with filter type %.40q, it takes %s or %s", t.Name, t.FilterType, singleTag, multiTag)
+	if t.FilterType != "" && t.FilterType != remoting.FilterSingleTag && t.FilterType != remoting.FilterMultiTag {
+		return bad("topic %s with filter type %.40q, it takes %s or %s", t.Name, t.FilterType, remoting.FilterSingleTag, remoting.FilterMultiTag)
 	}
 	if t.SysFlag < 0 {
 		return bad("topic %s with system flag %d, it takes 0 or more", t.Name, t.SysFlag)
@@ -101,9 +101,9 @@ func validAttribute(name, value string, remove bool) error {
 // putTopic makes or changes a topic.
 func (s *Server) putTopic(ctx context.Context, w topicChange) error {
 	old, exists := s.topics.find(w.Name)
-	if !exists {
+	if !exists && !s.unbounded() {
 		if _, owned := ownerOf(w.Name); !owned {
-			if err := s.admitTopicOfOperator(); err != nil {
+			if err := s.admitTopic(); err != nil {
 				return err
 			}
 		}

@@ -92,7 +92,7 @@ func newTopics(store *embedded.Store, cfg Config) *topics {
 	}
 	add(cfg.Cluster, clusterQueues, inherited)
 	add(cfg.Broker, 1, inherited)
-	add(replyTopicOf(cfg.Cluster), 1, permReadWrite)
+	add(message.ReplyTopic(cfg.Cluster), 1, permReadWrite)
 	add(message.TraceTopic, 1, permReadWrite)
 	add(message.ScheduleTopic, len(cfg.DelayLevels), permReadWrite)
 	add(message.HalfTopic, 1, permReadWrite)
@@ -103,10 +103,7 @@ func newTopics(store *embedded.Store, cfg Config) *topics {
 	return t
 }
 
-// replyTopicOf is the topic of replies in a cluster.
-func replyTopicOf(cluster string) string { return cluster + "_REPLY_TOPIC" }
-
-func (s *Server) replyTopic() string { return replyTopicOf(s.cfg.Cluster) }
+func (s *Server) replyTopic() string { return message.ReplyTopic(s.cfg.Cluster) }
 
 // find answers the configuration of a topic, one of those that are always
 // there included. It is cheap enough to be asked for each request.

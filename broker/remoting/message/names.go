@@ -1,5 +1,7 @@
 package message
 
+import "strings"
+
 // Names of the properties that RocketMQ's clients and brokers give a meaning.
 const (
 	// Keys holds the business keys, separated by blanks.
@@ -130,3 +132,12 @@ const (
 	SysZSTD int32 = 2 << SysCompressionShift
 	SysZLIB int32 = 3 << SysCompressionShift
 )
+
+// replySuffix ends the names of topics of replies.
+const replySuffix = "_REPLY_TOPIC"
+
+// ReplyTopic is the topic that replies to requests in a cluster go to.
+func ReplyTopic(cluster string) string { return cluster + replySuffix }
+
+// IsReplyTopic reports whether a topic is that of the replies in some cluster.
+func IsReplyTopic(topic string) bool { return strings.HasSuffix(topic, replySuffix) }

@@ -126,7 +126,7 @@ func kindOf(name string, system map[string]bool) string {
 		return KindRetry
 	case strings.HasPrefix(name, DeadPrefix):
 		return KindDead
-	case system[name], strings.HasPrefix(name, "rmq_sys_"), strings.HasSuffix(name, "_REPLY_TOPIC"):
+	case system[name], strings.HasPrefix(name, "rmq_sys_"), message.IsReplyTopic(name):
 		return KindSystem
 	}
 	switch name {
