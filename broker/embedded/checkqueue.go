@@ -1,5 +1,7 @@
 package embedded
 
+import "slices"
+
 // smallQueue is the capacity below which queues of checks give nothing back.
 const smallQueue = 1024
 
@@ -85,8 +87,16 @@ func (q *checkQueue) push(k check) {
 	q.all = append(q.all, k)
 }
 
+// shift moves what is held to the front, into less room if little is held.
 func (q *checkQueue) shift() {
-	q.all, q.from = q.all[:copy(q.all, q.all[q.from:])], 0
+	q.settle(q.all[:copy(q.all, q.all[q.from:])])
+}
+
+func (q *checkQueue) settle(held []check) {
+	if cap(held) > smallQueue && len(held) < cap(held)/4 {
+		held = slices.Clone(held)
+	}
+	q.all, q.from = held, 0
 }
 
 // pushFront makes k the next one.
@@ -120,8 +130,5 @@ func (q *checkQueue) keep(f func(check) bool) {
 			kept = append(kept, k)
 		}
 	}
-	q.all, q.from = kept, 0
-	if cap(kept) > smallQueue && len(kept) < cap(kept)/4 {
-		q.all = append([]check(nil), kept...)
-	}
+	q.settle(kept)
 }
