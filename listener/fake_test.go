@@ -32,6 +32,7 @@ type fakeBroker struct {
 	onExtend    func(ds []*driver.Delivery) error
 	rebalance   sync.Mutex
 	late        time.Duration // a fetch that is cancelled takes so long, and brings what there is
+	notice      time.Duration // from the end of fetching a lane to the call of Revoked
 	maxBatch    int
 }
 
@@ -45,10 +46,11 @@ type fakeLane struct {
 
 // fakeHandle is the ownership of a lane for a while.
 type fakeHandle struct {
-	b    *fakeBroker
-	l    *fakeLane
-	sub  *fakeSub
-	gone bool
+	b   *fakeBroker
+	l   *fakeLane
+	sub *fakeSub
+	// revoked ends fetching, gone settling.
+	revoked, gone bool
 }
 
 type fakeSub struct {
@@ -182,6 +184,13 @@ func (b *fakeBroker) assign(ctx context.Context, group, topic string) {
 			continue
 		}
 		if old != nil {
+			// As real drivers do: nothing is fetched any more, and a Fetch that
+			// waits hears of it before Revoked is called; settling goes on.
+			b.mu.Lock()
+			old.revoked = true
+			b.signal()
+			b.mu.Unlock()
+			time.Sleep(b.notice)
 			old.sub.ev.Revoked(ctx, old)
 			b.takeAway(old)
 		}
@@ -254,7 +263,7 @@ func (h *fakeHandle) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, 
 	defer wait.Stop()
 	for {
 		h.b.mu.Lock()
-		if h.gone {
+		if h.gone || h.revoked {
 			h.b.mu.Unlock()
 			return nil, driver.Errorf(driver.LaneLost, "fetch", "not the owner")
 		}
@@ -284,7 +293,7 @@ func (h *fakeHandle) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, 
 func (h *fakeHandle) take(limit int) []*driver.Delivery {
 	h.b.mu.Lock()
 	defer h.b.mu.Unlock()
-	if h.b.late == 0 || h.gone {
+	if h.b.late == 0 || h.gone || h.revoked {
 		return nil
 	}
 	n := min(limit, len(h.l.pending))

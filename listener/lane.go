@@ -150,7 +150,7 @@ func (p *pump) fetchLoop(l *lane) {
 		case err == nil || stopped:
 			failures = 0
 		case sdk.CodeOf(err) == driver.LaneLost || sdk.CodeOf(err) == driver.Closed:
-			p.lost(l)
+			p.ending(l)
 			return
 		case sdk.CodeOf(err) == driver.DataLoss:
 			failures = 0
@@ -163,6 +163,17 @@ func (p *pump) fetchLoop(l *lane) {
 				return
 			}
 		}
+	}
+}
+
+// ending follows a fetch that has heard of the end of its lane. It may have
+// heard before Revoked or Lost is called: until then the lane is ours, and what
+// its handlers do is settled.
+func (p *pump) ending(l *lane) {
+	p.mu.Lock()
+	defer p.unlock()
+	if !l.over {
+		p.leave(l)
 	}
 }
 

@@ -391,6 +391,32 @@ func TestRevoked_SettlesBeforeTheLaneGoes(t *testing.T) {
 	})
 }
 
+// A lane that changes hands while a fetch of it waits: what the fetch hears must
+// not end the handlers that run, for then both members would handle a message.
+func TestRevoked_WhileAFetchWaits(t *testing.T) {
+	t.Parallel()
+	for _, notice := range []time.Duration{0, time.Second} {
+		t.Run(notice.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRecord()
+				broker := newFake()
+				broker.queues, broker.notice = 2, notice
+				start(t, bundleOptions{broker: broker}, on(t, slow(r, 5*time.Second), listener.Concurrency(8)))
+				broker.put("t", 1, driver.Message{ID: "m1", Body: []byte("{}")})
+				time.Sleep(time.Second)
+				r2 := newRecord()
+				start(t, bundleOptions{broker: broker}, on(t, slow(r2, 5*time.Second)))
+				broker.put("t", 1, driver.Message{ID: "m2", Body: []byte("{}")})
+				time.Sleep(time.Minute)
+				equal(t, "first member", r.get(), []string{"0s begin m1", "5s end m1"})
+				equal(t, "second member", r2.get()[:1], []string{"4s begin m2"})
+				equal(t, "settlements", broker.settlements(), []string{"ack m1", "ack m2"})
+			})
+		})
+	}
+}
+
 func TestLost_CancelsHandlersAndSettlesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
