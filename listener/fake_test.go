@@ -33,6 +33,7 @@ type fakeBroker struct {
 	rebalance   sync.Mutex
 	late        time.Duration // a fetch that is cancelled takes so long, and brings what there is
 	notice      time.Duration // from the end of fetching a lane to the call of Revoked
+	deaf        bool          // a fetch that waits does not hear that its lane is being revoked
 	maxBatch    int
 }
 
@@ -263,11 +264,11 @@ func (h *fakeHandle) Fetch(ctx context.Context, limit int) ([]*driver.Delivery, 
 	defer wait.Stop()
 	for {
 		h.b.mu.Lock()
-		if h.gone || h.revoked {
+		if h.gone || h.revoked && !h.b.deaf {
 			h.b.mu.Unlock()
 			return nil, driver.Errorf(driver.LaneLost, "fetch", "not the owner")
 		}
-		if n := min(limit, len(h.l.pending)); n > 0 {
+		if n := min(limit, len(h.l.pending)); n > 0 && !h.revoked {
 			out := slices.Clone(h.l.pending[:n])
 			h.l.pending = slices.Delete(h.l.pending, 0, n)
 			for _, d := range out {

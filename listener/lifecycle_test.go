@@ -391,6 +391,22 @@ func TestRevoked_SettlesBeforeTheLaneGoes(t *testing.T) {
 	})
 }
 
+// The fetch that waits is ended: a hand-over takes no longer than the work.
+func TestRevoked_EndsTheFetchThatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		broker := newFake()
+		broker.queues, broker.deaf = 2, true
+		start(t, bundleOptions{broker: broker}, on(t, slow(newRecord(), time.Second)))
+		time.Sleep(1200 * time.Millisecond) // in the middle of a fetch
+		r := newRecord()
+		start(t, bundleOptions{broker: broker}, on(t, slow(r, time.Second)))
+		broker.put("t", 1, driver.Message{ID: "m1", Body: []byte("{}")})
+		time.Sleep(time.Minute)
+		equal(t, "second member", r.get(), []string{"0s begin m1", "1s end m1"})
+	})
+}
+
 // A lane that changes hands while a fetch of it waits: what the fetch hears must
 // not end the handlers that run, for then both members would handle a message.
 func TestRevoked_WhileAFetchWaits(t *testing.T) {

@@ -139,6 +139,9 @@ func (p *pump) leave(l *lane) {
 		l.leaving = true
 		close(l.gone)
 	}
+	if l.stopFetch != nil {
+		l.stopFetch() // stays set: arrived clears it
+	}
 	p.giveBack(l)
 }
 

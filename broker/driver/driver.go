@@ -104,9 +104,9 @@ type Lane interface {
 	// Fetch waits for up to limit deliveries, until ctx ends or for about one
 	// second; none and no error means "try again". It is called by one
 	// goroutine per lane at a time. A limit below 1 is InvalidArgument.
-	// Once the lane is being revoked, or is lost, it answers [LaneLost]. A Fetch
-	// that waits may do so before Revoked is called: deliveries can be settled
-	// all the same, until Revoked has returned or Lost was called. Messages that
+	// After the lane was given away or lost it answers [LaneLost]. It may do so
+	// as soon as the lane is being revoked, even before Revoked is called; until
+	// that has returned, deliveries can be settled all the same. Messages that
 	// are gone are never skipped in silence: see [GapError].
 	Fetch(ctx context.Context, limit int) ([]*Delivery, error)
 	// Settle ends deliveries, in any order. Settling one twice is no error and
