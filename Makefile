@@ -29,8 +29,7 @@ race: ## the same with the race detector, shuffled, three times
 .PHONY: integration
 integration: ## tests that need real servers or take long: PostgreSQL, crash proofs, kill -9, Spin, example runs
 	cd integration && $(GO) test -timeout 20m $$($(GO) list ./... | grep -v /interop)
-	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m -run TwentySeeds ./examples/...
-	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m -run 'TestClose_LeavesNothing|TestCluster_RebalanceStorm' ./broker/rocketmq
+	SLUICE_LONG=1 $(GO) test -count=1 -timeout 20m -run 'TestBinary_Seeds|TestClose_LeavesNothing|TestCluster_RebalanceStorm' ./examples/billpay ./broker/rocketmq
 
 # Parts of it: SLUICE_INTEROP_CLIENTS=java-5 SLUICE_INTEROP_ONLY='^tags/' make interop;
 # the documentation of integration/interop has the names.
@@ -76,8 +75,9 @@ mutants: ## break the store in known ways, one after the other: the tests must n
 	cd integration && $(GO) run ./mutants $(MUTANTS)
 
 .PHONY: torture
-torture: ## the proofs of the store with the figures of a release, hours; with root the power cuts too
+torture: ## the proofs of the store, and twenty seeds of billpay, with the figures of a release, hours; with root the power cuts too
 	cd integration && TORTURE=1 $(GO) test -count=1 -p 1 -timeout 6h ./processes ./durability ./spin ./tcp
+	TORTURE=1 $(GO) test -count=1 -run TestBinary_Seeds -timeout 6h ./examples/billpay
 
 .PHONY: bench-store
 bench-store: ## the store beside its peers and limits, a quarter of an hour; BENCH takes flags, such as -rows 1,4

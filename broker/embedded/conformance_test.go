@@ -110,9 +110,6 @@ func TestConformance_DiskMapped(t *testing.T) {
 
 func disk(t *testing.T, mode embedded.Sync) *drivertest.Report {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("takes seconds of real time")
-	}
 	cfg := embedded.Config{
 		Sync: mode, SegmentBytes: 8 << 20,
 		RevokeTimeout: time.Second, CheckAfter: 300 * time.Millisecond, CheckEvery: 300 * time.Millisecond, CheckMax: 3,

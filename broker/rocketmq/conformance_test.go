@@ -105,17 +105,11 @@ func harness(disk bool) drivertest.Harness {
 // The suite over TCP against the bundled broker in memory.
 func TestConformance_Memory(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes seconds of real time")
-	}
 	drivertest.Run(t, harness(false))
 }
 
 // The same on disk, with crashes.
 func TestConformance_Disk(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes seconds of real time")
-	}
 	drivertest.Run(t, harness(true)).RequireComplete(t)
 }

@@ -45,12 +45,18 @@ func program(t *testing.T) string {
 	return filepath.Join(programDir, "billpay")
 }
 
-// long skips a test that takes minutes, unless it is asked for.
-func long(t *testing.T) {
+// long answers how many seeds a test tries that takes minutes: those of the
+// gate, or twenty.
+func long(t *testing.T) int {
 	t.Helper()
-	if os.Getenv("SLUICE_LONG") != "1" {
-		t.Skip("takes minutes; set SLUICE_LONG=1")
+	switch {
+	case os.Getenv("TORTURE") == "1":
+		return 20
+	case os.Getenv("SLUICE_LONG") == "1":
+		return 8
 	}
+	t.Skip("takes minutes; set SLUICE_LONG=1")
+	return 0
 }
 
 // start runs the program as a process of its own, which a panic of the tests
@@ -168,11 +174,10 @@ func TestBinary_KillAndContinue(t *testing.T) {
 	}
 }
 
-// The file that ships, twenty seeds, each in less than 30 s.
-func TestBinary_TwentySeeds(t *testing.T) {
-	long(t)
+// The file that ships, with seeds from 1 on, each in less than 30 s.
+func TestBinary_Seeds(t *testing.T) {
 	t.Parallel() // they mostly wait
-	for seed := range 20 {
+	for seed := range long(t) {
 		began := time.Now()
 		_, wait := start(t, nil, "-bills", "bills.csv", "-chaos", "0.1", "-seed", strconv.Itoa(seed+1), "-json")
 		got := wait().wantInOrder(t, 1000)
@@ -188,13 +193,13 @@ func TestBinary_TwentySeeds(t *testing.T) {
 }
 
 // The same, killed at a random moment and continued.
-func TestBinary_TwentySeedsKilled(t *testing.T) {
-	long(t)
+func TestBinary_SeedsKilled(t *testing.T) {
 	t.Parallel() // they mostly wait
+	seeds := long(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("SEED=%d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for i := range 20 {
+	for i := range seeds {
 		killAndContinue(t, "bills.csv", 1000, uint64(i+1), time.Duration(rng.Int64N(int64(6*time.Second))))
 	}
 }

@@ -144,8 +144,9 @@ func (s *suite) shell(ctx context.Context, command string) (string, error) {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.work, &out, &out
-	// The copy belongs to no repository, whatever lies above it.
-	cmd.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(s.work))
+	// The copy belongs to no repository, whatever lies above it. A mutant is to
+	// fail in a test, so it is not vetted, which takes as long as to compile it.
+	cmd.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(s.work), "GOFLAGS="+os.Getenv("GOFLAGS")+" -vet=off")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	err := cmd.Run()
