@@ -34,6 +34,9 @@ type SendResult struct {
 	Queue       int
 	// Offset is the queue offset; -1 while a delayed message is not due.
 	Offset int64
+	// Recall is the broker's handle of a delayed message, for
+	// [Producer.Recall]; empty where it gives none.
+	Recall string
 	// Status tells how safe it is.
 	Status SendStatus
 	// MaybeDone: some other try may have stored the message too.
@@ -232,7 +235,7 @@ func (t *transmission) try(ctx context.Context) error {
 		if a.Err == nil {
 			*r = SendResult{
 				ID: r.ID, OffsetID: a.OffsetID, Topic: r.Topic, Lane: a.Lane, Queue: a.Queue,
-				Offset: a.Offset, Status: a.Status, MaybeDone: r.MaybeDone, Attempts: r.Attempts,
+				Offset: a.Offset, Recall: a.Recall, Status: a.Status, MaybeDone: r.MaybeDone, Attempts: r.Attempts,
 			}
 			continue
 		}
