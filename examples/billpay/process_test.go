@@ -30,6 +30,9 @@ var built struct {
 
 func program(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("runs the program as a process of its own, and waits for it")
+	}
 	built.once.Do(func() {
 		if programDir, built.err = os.MkdirTemp("", "billpay-test-"); built.err != nil {
 			return

@@ -148,6 +148,7 @@ func pause(x *cell) {
 	}
 	_, ok := s.Until("got", patience, all(round("before")...))
 	x.check(ok, "before: got %v", bodies(s.Lines("got")))
+	time.Sleep(time.Second) // until each queue has its next pull held; no client tells that
 	x.do("suspend", "h", x.h("c"))
 	// The pulls that the server holds already are still answered and consumed.
 	_, ok = s.Until("got", patience, all(round("held")...))
