@@ -139,9 +139,6 @@ func (p *pump) leave(l *lane) {
 		l.leaving = true
 		close(l.gone)
 	}
-	if l.stopFetch != nil {
-		l.stopFetch() // stays set: arrived clears it
-	}
 	p.giveBack(l)
 }
 
@@ -237,8 +234,12 @@ func (p *pump) dispatch() {
 	}
 }
 
-// giveBack returns what has not begun, in the order of its arrival; p.mu is held.
+// giveBack stops the fetch under way and returns what has not begun, in the
+// order of its arrival; p.mu is held.
 func (p *pump) giveBack(l *lane) {
+	if l.stopFetch != nil {
+		l.stopFetch() // stays set: arrived clears it
+	}
 	var items []*item
 	for it := range l.items {
 		if it.state == itemQueued || it.state == itemWaiting {
@@ -281,9 +282,6 @@ func (p *pump) carry(it *item) {
 // halt stops fetching and gives back what has not begun; p.mu is held.
 func (p *pump) halt() {
 	for _, l := range p.lanes {
-		if l.stopFetch != nil {
-			l.stopFetch() // stays set: arrived clears it
-		}
 		p.giveBack(l)
 	}
 	p.signal()

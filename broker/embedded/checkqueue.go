@@ -1,7 +1,5 @@
 package embedded
 
-import "slices"
-
 // smallQueue is the capacity below which queues of checks give nothing back.
 const smallQueue = 1024
 
@@ -92,9 +90,10 @@ func (q *checkQueue) shift() {
 	q.settle(q.all[:copy(q.all, q.all[q.from:])])
 }
 
+// settle makes held, which begins where the room does, all there is.
 func (q *checkQueue) settle(held []check) {
 	if cap(held) > smallQueue && len(held) < cap(held)/4 {
-		held = slices.Clone(held)
+		held = append([]check(nil), held...) // slices.Clone of nothing would keep the room
 	}
 	q.all, q.from = held, 0
 }
@@ -114,10 +113,7 @@ func (q *checkQueue) pushFront(k check) {
 func (q *checkQueue) pop() check {
 	k := q.all[q.from]
 	if q.from++; q.from == len(q.all) {
-		q.all, q.from = q.all[:0], 0
-		if cap(q.all) > smallQueue {
-			q.all = nil
-		}
+		q.settle(q.all[:0])
 	}
 	return k
 }
