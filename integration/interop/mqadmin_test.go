@@ -27,9 +27,11 @@ var (
 	numbers = regexp.MustCompile(`-?\d+\.\d+`)
 	longs   = regexp.MustCompile(`\b\d{13}\b`)
 	hours   = regexp.MustCompile(`\b\d+ms\b`)
-	place   = regexp.MustCompile(`^CommitLog Offset: \d+`)
-	loads   = regexp.MustCompile(`([(|])\d+,`)
-	track   = regexp.MustCompile(`consumerGroup=g-[^,]*, trackType=\w+`)
+	// How far timers are behind, and how long a write waits for the page cache.
+	behind = regexp.MustCompile(`\b\d+-\d+\(Nw, N, N\) \d+ `)
+	place  = regexp.MustCompile(`^CommitLog Offset: \d+`)
+	loads  = regexp.MustCompile(`([(|])\d+,`)
+	track  = regexp.MustCompile(`consumerGroup=g-[^,]*, trackType=\w+`)
 )
 
 // printed is a line of a command's output without what differs from run to run.
@@ -37,6 +39,7 @@ func (x *cell) printed(text string) string {
 	text = strings.TrimSpace(blanks.ReplaceAllString(x.plain(text), " "))
 	text = hours.ReplaceAllString(longs.ReplaceAllString(numbers.ReplaceAllString(text, "N"), "MS"), "Nms")
 	text = loads.ReplaceAllString(text, "${1}N,")
+	text = behind.ReplaceAllString(text, "N-N(Nw, N, N) N ")
 	text = place.ReplaceAllString(text, "CommitLog Offset: N")
 	switch properties, isThem := strings.CutPrefix(text, "Properties: {"); {
 	case isThem:
