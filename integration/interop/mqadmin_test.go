@@ -15,6 +15,9 @@ import (
 // under test looks at.
 func (x *cell) as(client string) *cell {
 	y := newCell(x.bench, scenario{name: x.scenario}, client, x.target)
+	if y.d == nil {
+		x.fatal("client %s does what %s looks at and does not run: SLUICE_INTEROP_CLIENTS=%s,%s", client, x.client, x.client, client)
+	}
 	y.rec, y.started = &Record{}, x.started
 	return y
 }
