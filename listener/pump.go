@@ -132,13 +132,18 @@ func (l *lane) onlyRunning() bool {
 	return len(l.items) == l.running && l.stopFetch == nil && !l.flushing
 }
 
-// leave stops fetching from a lane and gives back what has not begun; p.mu is
-// held.
-func (p *pump) leave(l *lane) {
+// depart ends the waits of a lane that is given away; p.mu is held.
+func (l *lane) depart() {
 	if !l.leaving {
 		l.leaving = true
 		close(l.gone)
 	}
+}
+
+// leave stops fetching from a lane and gives back what has not begun; p.mu is
+// held.
+func (p *pump) leave(l *lane) {
+	l.depart()
 	p.giveBack(l)
 }
 
@@ -159,10 +164,7 @@ func (p *pump) abandonLane(l *lane) {
 		return
 	}
 	l.over = true
-	if !l.leaving {
-		l.leaving = true
-		close(l.gone)
-	}
+	l.depart()
 	p.disown(l)
 	l.endIO()
 	p.later = append(p.later, l.kept.Stop) // it waits for a renewal, which takes p.mu
