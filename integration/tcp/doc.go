@@ -15,7 +15,9 @@
 //	SLOWLORIS  500    2000      2000        TestHostile, connections that drip
 //
 // Under CI TestKill stops after 50 s even if it has not killed that often, and
-// says so. SEED=n repeats the random choices of an earlier run, which every test
+// says so. A third of its kills comes at any time, the others as soon as a send
+// or a decision is answered; TCPAIM=send and TCPAIM=decision let all come behind
+// the one or the other. SEED=n repeats the random choices of an earlier run, which every test
 // prints; the moment at which a signal meets a process cannot be repeated. The
 // store of a failed test is kept below testdata/failures.
 //

@@ -52,6 +52,8 @@ type run struct {
 	rest, leave     context.CancelFunc
 	clients         sync.WaitGroup
 	kills, early    int
+	aims            []answer // behind which kills come, each as often
+	aimed           int      // of the kills
 	slowest, starts time.Duration
 }
 
@@ -72,6 +74,7 @@ func killLoop(t *testing.T, sync string) {
 	kills := count(t, "TCPKILLS", 12, 120, 1000)
 	r := seeded(t)
 	u := newRun(t, r, place{dir: storeDir(t), addr: freeAddr(t, r)}, "-sync", sync)
+	u.aims = aims(t)
 	s := u.first(time.Millisecond*time.Duration(1+kills/100), producers)
 	began := time.Now()
 	for u.kills < kills && (!inCI() || torture() || time.Since(began) < ciBudget) {
@@ -124,7 +127,9 @@ func (u *run) start() *server {
 	return start(u.t, u.at, u.args...)
 }
 
-// crash lets a server work for a while, and kills it.
+// crash lets a server work for a while, and kills it: at any time, or as soon as
+// it has given an answer. What is answered too early is lost by a kill within
+// milliseconds of the answer, which kills at any time seldom hit.
 func (u *run) crash(s *server) {
 	u.t.Helper()
 	u.kills++
@@ -141,10 +146,25 @@ func (u *run) crash(s *server) {
 		u.slowest = max(u.slowest, time.Since(began))
 		u.starts += time.Since(began)
 		pause(u.all, between(u.r, 20*time.Millisecond, 400*time.Millisecond))
+		if aim := u.aims[u.r.IntN(len(u.aims))]; aim != toNothing {
+			u.aimed++
+			u.await(s, aim)
+		}
 	}
 	killed := time.Now()
 	s.kill()
 	u.l.fault(killed)
+}
+
+// await waits for the next answer of a kind; while everybody sends it comes soon.
+func (u *run) await(s *server, a answer) {
+	u.t.Helper()
+	select {
+	case <-u.l.next(a):
+	case <-s.done: // which its kill finds
+	case <-time.After(patience):
+		u.t.Fatalf("no answer within %v", patience)
+	}
 }
 
 // admin uses a connection of its own.
@@ -256,9 +276,9 @@ func (u *run) read(ctx context.Context, conn *rpc.Conn, l lane, end int64) {
 func (u *run) report(took time.Duration) {
 	sent, stored, delivered := u.l.h.Counts()
 	l := u.l
-	u.t.Logf("%d kills, %d of them early, %v each; a start takes %v, %v at the most; %d sent, %d answered, %d deliveries; "+
+	u.t.Logf("%d kills, %d of them early and %d behind an answer, %v each; a start takes %v, %v at the most; %d sent, %d answered, %d deliveries; "+
 		"consumers went on where the server said %d times; %d half messages were decided because the server asked, %d contradictions were refused",
-		u.kills, u.early, (took / time.Duration(u.kills)).Round(time.Millisecond),
+		u.kills, u.early, u.aimed, (took / time.Duration(u.kills)).Round(time.Millisecond),
 		(u.starts / time.Duration(max(1, u.kills-u.early))).Round(time.Millisecond), u.slowest.Round(time.Millisecond),
 		sent, stored, delivered, l.replays, l.checked, l.opposite)
 	if stored < u.kills*4 || delivered < 2*stored || l.checked == 0 || l.opposite == 0 {

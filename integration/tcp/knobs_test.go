@@ -40,6 +40,23 @@ func count(t *testing.T, variable string, here, ci, most int) int {
 	}
 }
 
+// aims are the answers behind which kills come: one kind, as TCPAIM says, else a
+// mixture.
+func aims(t *testing.T) []answer {
+	t.Helper()
+	switch s := os.Getenv("TCPAIM"); s {
+	case "":
+		return []answer{toNothing, toSend, toDecision}
+	case "send":
+		return []answer{toSend}
+	case "decision":
+		return []answer{toDecision}
+	default:
+		t.Fatalf("TCPAIM is %q, it takes send or decision", s)
+		return nil
+	}
+}
+
 // seeded prints the seed of a test and answers its source of choices.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()

@@ -40,6 +40,7 @@ type ledger struct {
 	checked  int              // halves that were decided because the server asked
 	opposite int              // decisions that were refused, as they had to be
 	dials    int              // connections of clients that stay
+	awaited  map[answer]chan struct{}
 
 	sends, fresh []time.Duration // how long sends and new clients have waited
 }
@@ -50,6 +51,15 @@ type half struct {
 	tx    string
 	tried bool // somebody decided it and heard no answer
 }
+
+// answer is a kind of what a server promises.
+type answer int
+
+const (
+	toNothing answer = iota
+	toSend
+	toDecision
+)
 
 // positions are those of the live group on one lane.
 type positions struct {
@@ -68,7 +78,7 @@ func newLedger() *ledger {
 	return &ledger{
 		halves: map[history.Value]*half{}, decided: map[history.Value]int{},
 		last: map[history.Value]*history.Delivery{}, again: map[history.Value]*history.Delivery{},
-		lanes: map[string]*positions{}, placed: map[string]int64{},
+		lanes: map[string]*positions{}, placed: map[string]int64{}, awaited: map[answer]chan struct{}{},
 	}
 }
 
@@ -130,6 +140,26 @@ func (l *ledger) times() (sends, fresh []time.Duration) {
 	return sends, fresh
 }
 
+// next is closed when the next answer of a kind has come.
+func (l *ledger) next(a answer) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.awaited[a] == nil {
+		l.awaited[a] = make(chan struct{})
+	}
+	return l.awaited[a]
+}
+
+// came wakes who waits for an answer of a kind.
+func (l *ledger) came(a answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.awaited[a]; c != nil {
+		close(c)
+		delete(l.awaited, a)
+	}
+}
+
 // connected counts a connection of a client that stays.
 func (l *ledger) connected() {
 	l.mu.Lock()
@@ -139,6 +169,7 @@ func (l *ledger) connected() {
 
 // stored notes where the broker said that a message lies.
 func (l *ledger) stored(v history.Value, queue int, offset int64) {
+	defer l.came(toSend)
 	lane := laneOf(topic, queue)
 	l.h.Answer(v, history.OK)
 	l.h.Stored(v, lane, offset)
@@ -169,6 +200,7 @@ func (l *ledger) asked(v history.Value, life int) {
 
 // ended notes that a half message is decided for certain.
 func (l *ledger) ended(v history.Value, checked bool) {
+	defer l.came(toDecision) // once mu is free
 	l.h.Decide(v, commits(v), history.OK)
 	l.mu.Lock()
 	defer l.mu.Unlock()
