@@ -15,11 +15,14 @@
 //	SLOWLORIS  500    2000      2000        TestHostile, connections that drip
 //
 // Under CI TestKill stops after 50 s even if it has not killed that often, and
-// says so. A third of its kills comes at any time, the others as soon as a send
-// or a decision is answered; TCPAIM=send and TCPAIM=decision let all come behind
-// the one or the other. SEED=n repeats the random choices of an earlier run, which every test
-// prints; the moment at which a signal meets a process cannot be repeated. The
-// store of a failed test is kept below testdata/failures.
+// says so. Some of its kills come before a server is ready, and some after it has
+// worked for long. Of the others two in three come as soon as a send or a decision
+// is answered; TCPAIM=send and TCPAIM=decision let all of them come behind the one
+// or the other.
+//
+// SEED=n repeats the random choices of an earlier run, which every test prints;
+// the moment at which a signal meets a process cannot be repeated. The store of a
+// failed test is kept below testdata/failures.
 //
 // With the race detector in the tests it is in the server, too; its memory is
 // not judged then.

@@ -35,12 +35,12 @@ type ledger struct {
 	last     map[history.Value]*history.Delivery // to the live group
 	again    map[history.Value]*history.Delivery // the last one that was given back
 	lanes    map[string]*positions
-	placed   map[string]int64 // offset behind the last message that was answered, by lane
-	replays  int              // consumers that began where the server said
-	checked  int              // halves that were decided because the server asked
-	opposite int              // decisions that were refused, as they had to be
-	dials    int              // connections of clients that stay
-	awaited  map[answer]chan struct{}
+	placed   map[string]int64         // offset behind the last message that was answered, by lane
+	replays  int                      // consumers that began where the server said
+	checked  int                      // halves that were decided because the server asked
+	opposite int                      // decisions that were refused, as they had to be
+	dials    int                      // connections of clients that stay
+	awaited  map[answer]chan struct{} // closed by the next answer of the kind
 
 	sends, fresh []time.Duration // how long sends and new clients have waited
 }
