@@ -224,6 +224,27 @@ func litePull(x *cell) {
 		})
 		return got
 	}
+	// Both editions can lose a seek: a round of pulling that has just begun when it
+	// comes takes the new position and ends, and the next goes on from the old one
+	// (DefaultLitePullConsumerImpl, seek and nextPullOffset). On an idle machine that
+	// is one of 300, on any broker. An application can but seek again.
+	sought := func(handle string, n int, queues ...int) []driver.Line {
+		var got []driver.Line
+		x.eventually("polled messages after a seek", func() bool {
+			for _, q := range queues {
+				x.do("seek", "h", x.h(handle), "topic", x.name(), "broker", "b1", "queue", fmt.Sprint(q), "offset", "1")
+			}
+			got = nil
+			for range 10 {
+				got = append(got, x.do("poll", "h", x.h(handle), "wait", "500").List("messages")...)
+				if len(got) >= n {
+					return true
+				}
+			}
+			return false
+		})
+		return got
+	}
 	for _, m := range poll("l", 12) {
 		m["at"] = jsonNow()
 		x.seen("poll "+m.Text("body"), m)
@@ -233,8 +254,7 @@ func litePull(x *cell) {
 		for q := range 4 {
 			x.rec.Note("committed", fmt.Sprint(q), x.do("committed", "h", x.h("l"), "topic", x.name(), "broker", "b1", "queue", fmt.Sprint(q)).Text("offset"))
 		}
-		x.do("seek", "h", x.h("l"), "topic", x.name(), "broker", "b1", "queue", "2", "offset", "1")
-		x.rec.Note("after seek", "got", strings.Join(bodies(poll("l", 2)), " "))
+		x.rec.Note("after seek", "got", strings.Join(bodies(sought("l", 2, 2)), " "))
 	}
 	x.close("l")
 	for q := range 4 {
@@ -246,8 +266,8 @@ func litePull(x *cell) {
 	x.rec.Note("again", "got", strings.Join(bodies(poll("again", 1)), " "))
 	x.close("again")
 	if x.client != goClient {
-		x.do("lite", "h", x.h("assigned"), "ns", x.target.NameServer(), "topic", x.name(), "group", x.group("assigned"), "assign", "1")
-		x.rec.Note("assigned", "got", strings.Join(bodies(poll("assigned", 9)), " "))
+		x.do("lite", "h", x.h("assigned"), "ns", x.target.NameServer(), "topic", x.name(), "group", x.group("assigned"), "assign", "true")
+		x.rec.Note("assigned", "got", strings.Join(bodies(sought("assigned", 9, 0, 1, 2, 3)), " "))
 		x.close("assigned")
 	}
 	x.close("p")

@@ -1,7 +1,6 @@
 package interop;
 
 import java.util.ArrayList;
-import java.util.Collection;
 import java.util.Collections;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
@@ -30,11 +29,7 @@ final class Pulls {
         p.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         if (c.has("assign")) {
             p.start();
-            Collection<MessageQueue> all = p.fetchMessageQueues(c.text("topic"));
-            p.assign(all);
-            for (MessageQueue q : all) {
-                p.seek(q, c.wide("assign"));
-            }
+            p.assign(p.fetchMessageQueues(c.text("topic")));
         } else {
             p.subscribe(c.text("topic"), c.text("tags", "*"));
             p.start();
