@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -70,11 +71,30 @@ func (a *ACL) String() string {
 	return fmt.Sprintf("access control with %d accounts and %d trusted addresses", len(a.accounts), len(a.trusted))
 }
 
+// TrustsAll reports whether requests of every IPv4 or of every IPv6 address are
+// answered without a signature, because globalWhiteRemoteAddresses or the
+// whiteRemoteAddress of an account has a pattern such as *, *.*.*.* or 0.0.0.0/0.
+func (a *ACL) TrustsAll() bool {
+	if slices.ContainsFunc(a.trusted, addressPattern.everywhere) {
+		return true
+	}
+	for _, who := range a.accounts {
+		if slices.ContainsFunc(who.from, addressPattern.everywhere) {
+			return true
+		}
+	}
+	return false
+}
+
 // SetACL replaces the accounts from the next request on, such as after the
-// file has changed. nil is refused: it would open the server.
+// file has changed. nil is refused: it would open the server. So are accounts
+// that [Open] would refuse, by an [*ExposedError].
 func (s *Server) SetACL(a *ACL) error {
 	if a == nil || s.acl.Load() == nil {
 		return errors.New("replace access control: it cannot be switched on or off while the server runs")
+	}
+	if err := s.exposed(a); err != nil {
+		return fmt.Errorf("replace access control: %w", err)
 	}
 	s.acl.Store(a)
 	s.log.Warn("access control was replaced", slog.Int("accounts", len(a.accounts)))

@@ -72,7 +72,8 @@ func LoadACL(path string) (*ACL, error) {
 // Requests from globalWhiteRemoteAddresses need no account and may do
 // everything; those from an account's whiteRemoteAddress need no signature.
 // Addresses are 10.0.0.1, 10.0.0.*, 10.0.0.1-9, 10.0.0.{1,2}, 10.0.0.0/8,
-// several of them with commas between, or * for all. Permissions are DENY, PUB,
+// several of them with commas between, or * for all, which an address that other
+// machines reach does not start with ([ACL.TrustsAll]). Permissions are DENY, PUB,
 // SUB and PUB|SUB, and DENY where nothing is said. An account with admin: true
 // may do everything.
 //

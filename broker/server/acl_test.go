@@ -2,6 +2,8 @@ package server
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
@@ -261,6 +264,31 @@ func TestSetACL(t *testing.T) {
 	}
 	if serveOn(t, Config{}).SetACL(next) == nil {
 		t.Error("access control can be switched on while somebody may be connected")
+	}
+}
+
+func TestSetACL_Exposed(t *testing.T) {
+	t.Parallel()
+	b, err := embedded.Open("", embedded.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close(context.Background()) }()
+	s, err := Open(b, Config{Listen: "0.0.0.0:0", Advertise: "127.0.0.1:9876", TLS: testTLS(t).server, ACL: testACL(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close(context.Background()) }()
+	const accounts = "accounts: [{accessKey: operators, secretKey: operators-secret}]"
+	for global, fine := range map[string]bool{"'*'": false, "10.0.0.*": true} {
+		next, err := ParseACL([]byte("globalWhiteRemoteAddresses: [" + global + "]\n" + accounts))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.SetACL(next)
+		if e, refused := errors.AsType[*ExposedError](err); refused == fine || refused && !e.TrustsAll {
+			t.Errorf("%s: %v", global, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -414,17 +415,31 @@ func TestOpen_Exposed(t *testing.T) {
 	}
 	defer func() { _ = b.Close(context.Background()) }()
 	acl := &ACL{accounts: map[string]*account{}}
+	trusting := func(global, own string) *ACL {
+		acl, err := ParseACL([]byte("globalWhiteRemoteAddresses: ['" + global + "']\naccounts: [{accessKey: operators, secretKey: operators-secret, whiteRemoteAddress: '" + own + "'}]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return acl
+	}
+	proven := testTLS(t).server.Clone()
+	proven.ClientAuth = tls.RequireAndVerifyClientCert
 	for _, test := range []struct {
 		name       string
 		cfg        Config
 		exposed    *ExposedError
 		text, need string
 	}{
-		{"all addresses", Config{Listen: "0.0.0.0:0"}, &ExposedError{"0.0.0.0:0", true, true}, "Config.TLS", "Config.ACL"},
-		{"no host", Config{Listen: ":0"}, &ExposedError{":0", true, true}, "InsecureListen", "127.0.0.1"},
-		{"IPv6", Config{Listen: "[::]:0", ACL: acl}, &ExposedError{"[::]:0", true, false}, "Config.TLS", "InsecureListen"},
-		{"permissive TLS", Config{Listen: "0.0.0.0:0", ACL: acl, TLS: testTLS(t).server, TLSMode: TLSPermissive}, &ExposedError{"0.0.0.0:0", true, false}, "required TLS", ""},
-		{"TLS without accounts", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server}, &ExposedError{"0.0.0.0:0", false, true}, "Config.ACL", ""},
+		{"all addresses", Config{Listen: "0.0.0.0:0"}, &ExposedError{Address: "0.0.0.0:0", NoTLS: true, NoACL: true}, "Config.TLS", "Config.ACL"},
+		{"no host", Config{Listen: ":0"}, &ExposedError{Address: ":0", NoTLS: true, NoACL: true}, "InsecureListen", "127.0.0.1"},
+		{"IPv6", Config{Listen: "[::]:0", ACL: acl}, &ExposedError{Address: "[::]:0", NoTLS: true, NoACL: false}, "Config.TLS", "InsecureListen"},
+		{"permissive TLS", Config{Listen: "0.0.0.0:0", ACL: acl, TLS: testTLS(t).server, TLSMode: TLSPermissive}, &ExposedError{Address: "0.0.0.0:0", NoTLS: true, NoACL: false}, "required TLS", ""},
+		{"TLS without accounts", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server}, &ExposedError{Address: "0.0.0.0:0", NoTLS: false, NoACL: true}, "Config.ACL", ""},
+		{"trust in all", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server, ACL: trusting("*", "10.0.0.1")}, &ExposedError{Address: "0.0.0.0:0", TrustsAll: true}, "globalWhiteRemoteAddresses", "InsecureListen"},
+		{"trust in all by octets", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server, ACL: trusting("0-255.*.*.*", "10.0.0.1")}, &ExposedError{Address: "0.0.0.0:0", TrustsAll: true}, "certificates of clients", ""},
+		{"no signatures from all", Config{Listen: "[::]:0", TLS: testTLS(t).server, ACL: trusting("10.0.0.0/8", "::/0")}, &ExposedError{Address: "[::]:0", TrustsAll: true}, "whiteRemoteAddress", ""},
+		{"trust in some", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server, ACL: trusting("10.*.*.*", "192.168.1.{7,9}"), Advertise: "127.0.0.1:9876"}, nil, "", ""},
+		{"trust in all with certificates", Config{Listen: "0.0.0.0:0", TLS: proven, ACL: trusting("*", "*"), Advertise: "127.0.0.1:9876"}, nil, "", ""},
 		{"nothing to dial", Config{Listen: "0.0.0.0:0", InsecureListen: true}, nil, "Config.Advertise", ""},
 		{"no such name", Config{Listen: "127.0.0.1:0", Advertise: "no.such.invalid:1"}, nil, "Config.Advertise", ""},
 		{"TLS and accounts", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server, ACL: acl, Advertise: "127.0.0.1:9876"}, nil, "", ""},

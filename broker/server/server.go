@@ -45,6 +45,7 @@ type Server struct {
 	changes   chan struct{} // held by the one change of a configuration that is under way
 	acl       atomic.Pointer[ACL]
 	listener  net.Listener
+	reachable bool // by other machines; set before listener
 	advertise string
 	tls       *tls.Config
 	clock     *clock
@@ -233,11 +234,9 @@ func (s *Server) listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", s.cfg.Listen, err)
 	}
-	if !addr.IP.IsLoopback() && !s.cfg.InsecureListen {
-		exposed := ExposedError{Address: s.cfg.Listen, NoTLS: s.cfg.TLS == nil || s.cfg.TLSMode != TLSRequired, NoACL: s.cfg.ACL == nil}
-		if exposed.NoTLS || exposed.NoACL {
-			return nil, &exposed
-		}
+	s.reachable = !addr.IP.IsLoopback()
+	if err := s.exposed(s.cfg.ACL); err != nil {
+		return nil, err
 	}
 	if (addr.IP == nil || addr.IP.IsUnspecified()) && s.cfg.Advertise == "" {
 		return nil, fmt.Errorf("listen on %s: it takes Config.Advertise, a host:port that clients can dial", s.cfg.Listen)
@@ -249,6 +248,23 @@ func (s *Server) listen() (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", s.cfg.Listen, err)
 	}
 	return l, nil
+}
+
+// exposed refuses accounts with which machines that nobody knows could use the
+// server. The error is an [*ExposedError].
+func (s *Server) exposed(acl *ACL) error {
+	if !s.reachable || s.cfg.InsecureListen {
+		return nil
+	}
+	t := s.cfg.TLS
+	e := ExposedError{
+		Address: s.cfg.Listen, NoTLS: t == nil || s.cfg.TLSMode != TLSRequired, NoACL: acl == nil,
+		TrustsAll: acl != nil && acl.TrustsAll() && (t == nil || t.ClientAuth != tls.RequireAndVerifyClientCert),
+	}
+	if e.NoTLS || e.NoACL || e.TrustsAll {
+		return &e
+	}
+	return nil
 }
 
 // Addr is the address that is listened on; nil before the start of a server

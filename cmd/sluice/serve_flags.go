@@ -239,8 +239,11 @@ func (f *serveFlags) checkExposed() {
 	case f.net.TLSMode != server.TLSRequired:
 		missing = append(missing, "-tls-mode required")
 	}
-	if !f.given("acl") {
+	switch acl := f.net.ACL; {
+	case !f.given("acl"):
 		missing = append(missing, "-acl F")
+	case acl != nil && acl.TrustsAll() && !f.given("tls-client-ca"):
+		missing = append(missing, "-tls-client-ca F, because "+short(f.acl)+" lets in whoever connects (globalWhiteRemoteAddresses or whiteRemoteAddress with a * for all)")
 	}
 	if len(missing) > 0 {
 		f.bad("-listen %s can be reached from other machines: it takes %s, or -insecure-listen to allow it without, or a loopback address such as %s",
