@@ -142,6 +142,9 @@ func (c *conn) read() error {
 	limits := c.srv.frameLimits()
 	for {
 		ready := c.frames.Ready()
+		if !ready {
+			c.srv.held.first()
+		}
 		if !ready || c.out.waiting() > piece {
 			if err := c.flush(); err != nil {
 				return err

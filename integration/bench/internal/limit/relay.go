@@ -13,17 +13,115 @@ import (
 	"github.com/sluicemq/sluice/integration/bench/internal/measure"
 )
 
+// RelayReady is what a relay in a process of its own says before its address.
+const RelayReady = "relay: ready at "
+
 // together is how many bodies a publisher that does not wait hands to the
 // kernel at a time.
 const together = 32
 
-// Relay is [Pipeline] over loopback: a connection a publisher, on which every
-// body is answered with a few bytes once it is in the log, and one connection to
-// the consumer. All ends are in this process.
+// RelayServer is what a server of messages can do at the least: a body that
+// comes is put into the log, given to the consumer and answered with a few
+// bytes. The first connection is that of the consumer, every other one that of a
+// publisher.
+type RelayServer struct {
+	log     *Pipeline
+	l       net.Listener
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  []net.Conn
+	closed bool
+}
+
+// ServeRelay serves those who connect to l, with the log in dir. It closes l.
+func ServeRelay(l net.Listener, dir string) (*RelayServer, error) {
+	s := &RelayServer{l: l}
+	consumer := make(chan *bufio.Writer, 1)
+	var out *bufio.Writer
+	var err error
+	s.log, err = newPipeline(dir, func(bodies [][]byte) {
+		if out == nil {
+			if out = <-consumer; out == nil {
+				return // nobody came before the end
+			}
+		}
+		for _, body := range bodies {
+			_, _ = out.Write(body) // the writer keeps its error
+		}
+		_ = out.Flush() // the consumer misses what was not sent
+	})
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	s.running.Go(func() {
+		defer close(consumer)
+		for first := true; ; first = false {
+			c, err := l.Accept()
+			if err != nil || !s.add(c) {
+				return
+			}
+			if first {
+				consumer <- bufio.NewWriterSize(c, loopbackBuffer)
+				continue
+			}
+			s.running.Go(func() { s.serve(c) })
+		}
+	})
+	return s, nil
+}
+
+// add notes a connection, unless the end has come.
+func (s *RelayServer) add(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = c.Close() // which nobody has used
+		return false
+	}
+	s.conns = append(s.conns, c)
+	return true
+}
+
+// serve stores and answers what comes on a connection.
+func (s *RelayServer) serve(c net.Conn) {
+	in, out := bufio.NewReaderSize(c, loopbackBuffer), bufio.NewWriterSize(c, loopbackBuffer)
+	for {
+		body := make([]byte, measure.BodySize)
+		if _, err := io.ReadFull(in, body); err != nil {
+			return
+		}
+		s.log.store(body)
+		if _, err := out.Write(body[:answerSize]); err != nil {
+			return
+		}
+		if in.Buffered() < measure.BodySize {
+			if err := out.Flush(); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Close ends the connections and what serves them.
+func (s *RelayServer) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	err := s.l.Close()
+	for _, c := range s.conns {
+		err = errors.Join(err, c.Close())
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	return errors.Join(err, s.log.Close())
+}
+
+// Relay is [Pipeline] over loopback: the clients of a [RelayServer], a connection
+// for each publisher and one for the consumer.
 type Relay struct {
 	wait       bool
 	body       []byte
-	log        *Pipeline
+	server     *RelayServer // nil if it is in another process
 	conns      []net.Conn
 	running    sync.WaitGroup
 	publishers []*relayed
@@ -37,25 +135,33 @@ type relayed struct {
 }
 
 // NewRelay is a [measure.Pipeline] in dir for so many publishers that reports to
-// f. With wait publishers wait for each answer.
+// f, with its server in this process. With wait publishers wait for each answer.
 func NewRelay(dir string, publishers int, f *measure.Flow, wait bool) (*Relay, error) {
-	r := &Relay{wait: wait, body: measure.Body()}
-	near, far, err := r.pipe()
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, fmt.Errorf("listen on loopback: %w", err)
 	}
-	out := bufio.NewWriterSize(near, loopbackBuffer)
-	r.log, err = newPipeline(dir, func(bodies [][]byte) {
-		for _, body := range bodies {
-			_, _ = out.Write(body) // the writer keeps its error
-		}
-		_ = out.Flush() // the consumer misses what was not sent
-	})
+	s, err := ServeRelay(l, dir)
 	if err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, err
+	}
+	r, err := DialRelay(l.Addr().String(), publishers, f, wait)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	r.server = s
+	return r, nil
+}
+
+// DialRelay is the same with a [RelayServer] that is somewhere else, and new.
+func DialRelay(addr string, publishers int, f *measure.Flow, wait bool) (*Relay, error) {
+	r := &Relay{wait: wait, body: measure.Body()}
+	c, err := r.dial(addr)
+	if err != nil {
+		return nil, err
 	}
 	r.running.Go(func() {
-		in, body := bufio.NewReaderSize(far, loopbackBuffer), make([]byte, measure.BodySize)
+		in, body := bufio.NewReaderSize(c, loopbackBuffer), make([]byte, measure.BodySize)
 		for handled := 0; ; {
 			if _, err := io.ReadFull(in, body); err != nil {
 				return
@@ -68,43 +174,33 @@ func NewRelay(dir string, publishers int, f *measure.Flow, wait bool) (*Relay, e
 		}
 	})
 	for range publishers {
-		if err := r.connect(); err != nil {
+		if err := r.connect(addr); err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
 	}
 	return r, nil
 }
 
-// pipe is a connection and both its ends.
-func (r *Relay) pipe() (near, far net.Conn, err error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+func (r *Relay) dial(addr string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(context.Background(), "tcp", addr)
 	if err != nil {
-		return nil, nil, fmt.Errorf("listen on loopback: %w", err)
+		return nil, fmt.Errorf("connect over loopback: %w", err)
 	}
-	defer func() { _ = l.Close() }()
-	if near, err = new(net.Dialer).DialContext(context.Background(), "tcp", l.Addr().String()); err != nil {
-		return nil, nil, fmt.Errorf("connect over loopback: %w", err)
-	}
-	r.conns = append(r.conns, near)
-	if far, err = l.Accept(); err != nil {
-		return nil, nil, fmt.Errorf("connect over loopback: %w", err)
-	}
-	r.conns = append(r.conns, far)
-	return near, far, nil
+	r.conns = append(r.conns, c)
+	return c, nil
 }
 
 // connect makes the connection of one publisher.
-func (r *Relay) connect() error {
-	near, far, err := r.pipe()
+func (r *Relay) connect(addr string) error {
+	c, err := r.dial(addr)
 	if err != nil {
 		return err
 	}
-	p := &relayed{Writer: bufio.NewWriterSize(near, loopbackBuffer), answers: make(chan struct{}, 1)}
+	p := &relayed{Writer: bufio.NewWriterSize(c, loopbackBuffer), answers: make(chan struct{}, 1)}
 	r.publishers = append(r.publishers, p)
-	r.running.Go(func() { r.serve(far) })
 	r.running.Go(func() {
 		defer close(p.answers)
-		in := bufio.NewReaderSize(near, loopbackBuffer)
+		in := bufio.NewReaderSize(c, loopbackBuffer)
 		for {
 			if _, err := in.Discard(answerSize); err != nil {
 				return
@@ -115,26 +211,6 @@ func (r *Relay) connect() error {
 		}
 	})
 	return nil
-}
-
-// serve stores and answers what comes on a connection.
-func (r *Relay) serve(c net.Conn) {
-	in, out := bufio.NewReaderSize(c, loopbackBuffer), bufio.NewWriterSize(c, loopbackBuffer)
-	for {
-		body := make([]byte, measure.BodySize)
-		if _, err := io.ReadFull(in, body); err != nil {
-			return
-		}
-		r.log.store(body)
-		if _, err := out.Write(body[:answerSize]); err != nil {
-			return
-		}
-		if in.Buffered() < measure.BodySize {
-			if err := out.Flush(); err != nil {
-				return
-			}
-		}
-	}
 }
 
 // Publish sends one body, and with wait waits for the answer.
@@ -157,15 +233,15 @@ func (r *Relay) Publish(worker int, stamp int64) error {
 	return nil
 }
 
-// Close ends the connections and what serves them.
+// Close ends the connections, and the server if it is in this process.
 func (r *Relay) Close() error {
 	var err error
 	for _, c := range r.conns {
 		err = errors.Join(err, c.Close())
 	}
 	r.running.Wait()
-	if r.log != nil {
-		err = errors.Join(err, r.log.Close())
+	if r.server != nil {
+		err = errors.Join(err, r.server.Close())
 	}
 	return err
 }

@@ -27,6 +27,7 @@ const (
 	jetstreamFlow   = "jetstream-flow"
 	kfakeFlow       = "kfake-flow"
 	relayFlow       = "relay-flow"
+	relayApart      = "relay-apart"
 )
 
 const (
@@ -59,6 +60,7 @@ func (d *Bed) clientSteps() []row.Step {
 	steps = append(steps, besideFlows(0)...)
 	steps = append(steps,
 		d.flow(paced(slow, peer), peer, slow, apacheFlow), d.flow(paced(slow, ours), ours, slow, ownPipeline),
+		relayApartFlow(slow),
 		d.flow(paced(fast, ours), ours, fast, ownPipeline))
 	steps = append(steps, besideFlows(fast)...)
 	steps = append(steps, d.sends(ownBatch, async, many)[0])

@@ -40,6 +40,8 @@ func ownFlow() row.Row {
 	return row.Row{Name: "R8", What: "send to handler, ours on ours, beside RocketMQ with its Go client: most; p50 at 500 a second", Goals: []row.Goal{
 		row.Compare("flow-max", consumerStep(ownFlowMost, ours)+":rate", consumerStep(flow, peer)+":rate", atLeast(15), atLeast(40)),
 		row.Compare("flow-500/p50", paced(slow, ours)+":p50_us", paced(slow, peer)+":p50_us", atMost(0.15), atMost(0.08)),
+		row.Compare("flow-500/p50/limit", paced(slow, ours)+":p50_us", beside10(relayApart, slow)+":p50_us", none, none),
+		row.Compare("flow-500/p50/limit-of-the-machine", beside10(relayApart, slow)+":p50_us", paced(slow, peer)+":p50_us", none, none),
 	}}
 }
 

@@ -47,9 +47,14 @@ func serve(program, dir string, c class) (*child.Server, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	return address(s, readyLine)
+}
+
+// address waits until a server has said its address behind some words.
+func address(s *child.Server, words string) (*child.Server, string, error) {
 	addr := ""
-	err = s.Await(readyLimit, func() (err error) {
-		addr, err = readyAt(s.Output())
+	err := s.Await(readyLimit, func() (err error) {
+		addr, err = readyAt(s.Output(), words)
 		return err
 	})
 	if err != nil {
@@ -62,8 +67,8 @@ func serve(program, dir string, c class) (*child.Server, string, error) {
 var errNotReady = errors.New("it has not said its address")
 
 // readyAt finds the address in what the server wrote.
-func readyAt(output string) (string, error) {
-	_, rest, ok := strings.Cut(output, readyLine)
+func readyAt(output, words string) (string, error) {
+	_, rest, ok := strings.Cut(output, words)
 	addr, _, whole := strings.Cut(rest, "\n")
 	if !ok || !whole {
 		return "", errNotReady

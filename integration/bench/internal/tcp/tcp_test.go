@@ -55,7 +55,7 @@ func TestReadyAt(t *testing.T) {
 		"sluice serve: ready at 127.0.0.1:47": "", // not all of the line
 		"sluice serve: no disk\n":             "",
 	} {
-		got, err := readyAt(output)
+		got, err := readyAt(output, readyLine)
 		if got != want || errors.Is(err, errNotReady) != (want == "") {
 			t.Errorf("%q: %q, %v; want %q", output, got, err, want)
 		}
