@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -76,6 +77,8 @@ Flags of every such command:
 Shows how far consumer groups are behind: without GROUP a line for each group and topic, with it a line for
 each queue. LAG counts messages that are stored and not consumed, redeliveries among them. BEHIND is how old
 the last consumed message is, of queues with a lag.
+
+  -topic TOPIC    this topic only
 
   sluice lag
   sluice lag billing -json | jq 'select(.lag > 1000)'
@@ -330,31 +333,61 @@ func runLag(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if err != nil && len(p.Queues) == 0 {
 			return r.near(ctx, c, err)
 		}
-		t := r.table("TOPIC", "BROKER", "QUEUE", "POSITION", "END", "LAG", "IN FLIGHT", "BEHIND")
-		for _, q := range p.Queues {
-			if topic != "" && q.Topic != topic {
-				continue
+		queues := slices.DeleteFunc(p.Queues, func(q cluster.Progress) bool { return topic != "" && q.Topic != topic })
+		if len(queues) == 0 && err == nil {
+			if err := r.topicThere(ctx, c, topic); err != nil {
+				return err
 			}
+		}
+		t := r.table("TOPIC", "BROKER", "QUEUE", "POSITION", "END", "LAG", "IN FLIGHT", "BEHIND")
+		for _, q := range queues {
 			behind := ""
 			if q.Lag > 0 {
 				behind = since(q.Consumed.Time)
 			}
 			err = errors.Join(err, t.row(q, q.Topic, q.Broker, q.Queue, q.Position, q.End, q.Lag, max(q.Pulled-q.Position, 0), behind))
 		}
-		return t.end(err, "group "+r.arg(0)+" has no positions")
+		return t.end(err, "group "+r.arg(0)+" has no positions"+on(topic))
 	})
+}
+
+// topicThere is why a topic that a flag names may have no rows: there is none of
+// that name, which is mostly a mistake in the word.
+func (r *remote) topicThere(ctx context.Context, c *cluster.Cluster, topic string) error {
+	if topic == "" {
+		return nil
+	}
+	_, err := c.Route(ctx, topic)
+	return r.near(ctx, c, err)
+}
+
+// on is " on topic orders", if a topic was named.
+func on(topic string) string {
+	if topic == "" {
+		return ""
+	}
+	return " on topic " + topic
 }
 
 // lags prints a line for each group and topic.
 func (r *remote) lags(ctx context.Context, c *cluster.Cluster, topic string) error {
 	all, err := c.Lags(ctx)
-	t := r.table("GROUP", "TOPIC", "QUEUES", "LAG", "IN FLIGHT")
+	var lags []topicLag
 	for _, p := range all {
 		for _, x := range byTopic(p) {
 			if topic == "" || x.Topic == topic {
-				err = errors.Join(err, t.row(x, x.Group, x.Topic, x.Queues, x.Lag, x.InFlight))
+				lags = append(lags, x)
 			}
 		}
 	}
-	return t.end(err, "no group has positions")
+	if len(lags) == 0 && err == nil {
+		if err := r.topicThere(ctx, c, topic); err != nil {
+			return err
+		}
+	}
+	t := r.table("GROUP", "TOPIC", "QUEUES", "LAG", "IN FLIGHT")
+	for _, x := range lags {
+		err = errors.Join(err, t.row(x, x.Group, x.Topic, x.Queues, x.Lag, x.InFlight))
+	}
+	return t.end(err, "no group has positions"+on(topic))
 }

@@ -34,6 +34,12 @@ orders  broker-a      0         2    5    3          0  AGE
 	k.refuses(exitRefused, "group biling is not known (did you mean billing?)", "lag", "biling")
 	k.refuses(exitRefused, "group biling is not known (did you mean billing?)", "group", "show", "biling")
 	k.refuses(exitRefused, "group biling is not known (did you mean billing?)", "group", "members", "biling")
+	k.ok("topic", "create", "audit")
+	for _, args := range [][]string{{"lag", "-topic"}, {"lag", "billing", "-topic"}} {
+		k.refuses(exitRefused, "topic order is not known (did you mean orders?)", append(args, "order")...)
+	}
+	k.prints("group billing has no positions on topic audit\n", "lag", "billing", "-topic", "audit")
+	k.prints("no group has positions on topic audit\n", "lag", "-topic", "audit")
 	k.prints("nobody is in group billing now\n", "group", "members", "billing")
 	if got := k.ok("topic", "show", "orders"); !strings.Contains(got, "groups    billing\n") {
 		t.Errorf("printed %s", got)
