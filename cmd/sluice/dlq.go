@@ -58,7 +58,8 @@ purge removes them.
   -limit N     at most so many (default: all that are there now)
   -rate N      at most so many a second (default 100)
   -to TOPIC    send them to this topic instead
-  -again       begin with the first one, whatever was sent again before
+  -again       begin with the first one, whatever was sent again before. The position goes back with it: after
+               -again -limit N the next call goes on behind those N, and sends what was sent before, too
   -dry-run     only say what would be sent
 
   sluice dlq redrive billing -limit 1        # does the fix work?
@@ -228,9 +229,21 @@ func runDLQRedrive(ctx context.Context, args []string, stdout, stderr io.Writer)
 				what = "would send " + counted(n, "dead letter") + " again"
 			}
 			fmt.Fprintln(t.w, what)
+			if o.Again && !o.DryRun && err == nil {
+				r.again(ctx, c, t)
+			}
 		}
 		return errors.Join(err, t.flush())
 	})
+}
+
+// again says what the next redrive sends after one with -again: with a limit the
+// position stays further back than it was. What cannot be read is left out: the
+// dead letters are sent, which an error would deny.
+func (r *remote) again(ctx context.Context, c *cluster.Cluster, t *table) {
+	if d, err := c.DeadLettersOf(ctx, r.arg(0)); err == nil && d.Waiting > 0 {
+		fmt.Fprintf(t.w, "the position went back: the next redrive sends the %s behind, those that were sent before among them\n", counted(d.Waiting, "dead letter"))
+	}
 }
 
 // runDLQPurge is "sluice dlq purge".

@@ -57,7 +57,8 @@ billing         3        2  TIME--------------------
 		t.Errorf("printed %v", all)
 	}
 	k.prints("sent 0 dead letters again\n", "dlq", "redrive", "billing")
-	if got := k.ok("dlq", "redrive", "billing", "-again", "-limit", "1", "-to", "orders"); !strings.Contains(got, "offset 6") {
+	if got := k.ok("dlq", "redrive", "billing", "-again", "-limit", "1", "-to", "orders"); !strings.Contains(got, "offset 6") ||
+		!strings.HasSuffix(got, "\nthe position went back: the next redrive sends the 2 dead letters behind, those that were sent before among them\n") {
 		t.Errorf("printed %s", got)
 	}
 
