@@ -95,7 +95,9 @@ broker-a      0     4   0      4            0
 	}
 	k.refuses(exitRefused, "group biling is not known (did you mean billing?)", "group", "reset", "biling", "orders", "-to", "first")
 	k.refuses(exitRefused, "topic order is not known (did you mean orders?)", "group", "reset", "billing", "order", "-to", "first")
-	k.refuses(exitRefused, "such a queue of topic orders is not known", "group", "reset", "billing", "orders", "-to", "0", "-queue", "9")
+	k.refuses(exitRefused, "sluice: topic orders has no queue 9, it has queue 0 only\n", "group", "reset", "billing", "orders", "-to", "0", "-queue", "9")
+	k.refuses(exitRefused, "sluice: topic orders is not on broker nope, it is on broker-a\n", "group", "reset", "billing", "orders", "-to", "first", "-broker", "nope")
+	k.refuses(exitRefused, "it is on broker-a (did you mean broker-a?)\n", "group", "reset", "billing", "orders", "-to", "first", "-broker", "broker-b")
 }
 
 func TestGroup_Delete(t *testing.T) {

@@ -83,10 +83,14 @@ func TestMessage_SendInputs(t *testing.T) {
 	}
 	k.refuses(exitFailed, "no such file", "message", "send", "orders", "-file", file+"x")
 	if r := k.call("message", "send", "orders", "x", "-queue", "7"); r.code != exitRefused || strings.Contains(r.err, "did you mean") ||
-		!strings.Contains(r.err, "such a queue of topic orders that takes messages is not known") {
+		r.err != "sluice: topic orders has no queue 7, it has 0 to 1\n" {
 		t.Errorf("%+v", r)
 	}
-	k.refuses(exitRefused, "such a queue of topic orders that takes messages", "message", "send", "orders", "x", "-broker", "b")
+	k.refuses(exitRefused, "sluice: topic orders is not on broker b, it is on broker-a\n", "message", "send", "orders", "x", "-broker", "b")
+	k.ok("topic", "create", "closed", "-perm", "r")
+	k.refuses(exitRefused, "sluice: topic closed takes no messages: its permission is r\n", "message", "send", "closed", "x")
+	k.refuses(exitRefused, "sluice: topic closed takes no messages on broker broker-a: its permission is r\n", "message", "send", "closed", "x", "-broker", "broker-a", "-queue", "9")
+	k.refuses(exitRefused, "sluice: topic closed has no queue 9, it has 0 to 3\n", "message", "browse", "closed", "-queue", "9")
 }
 
 func TestMessage_Delayed(t *testing.T) {

@@ -241,15 +241,21 @@ func (r *remote) exit(ctx context.Context, err error) int {
 	if _, ok := errors.AsType[*cluster.NotFoundError](err); ok {
 		return exitRefused
 	}
+	if _, ok := errors.AsType[*cluster.NoQueueError](err); ok {
+		return exitRefused
+	}
 	if errors.Is(err, errRefused) {
 		return exitRefused
 	}
 	return exitFailed
 }
 
-// near adds to an error about a topic or a group that is not there which one was
-// probably meant.
+// near adds to an error about a topic, a group or a broker that is not there which
+// one was probably meant.
 func (r *remote) near(ctx context.Context, c *cluster.Cluster, err error) error {
+	if e, ok := errors.AsType[*cluster.NoQueueError](err); ok && e.Broker != "" {
+		return fmt.Errorf("%w%s", err, meant(e.Broker, e.Brokers))
+	}
 	e, ok := errors.AsType[*cluster.NotFoundError](err)
 	if !ok {
 		return err

@@ -8,8 +8,8 @@
 // brokers answers what came, with the joined errors of those that did not
 // answer.
 //
-// Errors are [*NotFoundError], [*RefusedError] and [*UnreachableError], or the
-// cause of the caller's context.
+// Errors are [*NotFoundError], [*NoQueueError], [*RefusedError] and
+// [*UnreachableError], or the cause of the caller's context.
 //
 // A Cluster is safe for concurrent use. No goroutine outlives Close.
 package cluster

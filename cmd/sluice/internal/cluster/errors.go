@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sluicemq/sluice/broker/remoting"
 )
@@ -16,6 +17,26 @@ type NotFoundError struct {
 
 // Error names it.
 func (e *NotFoundError) Error() string { return e.What + " is not known" }
+
+// NoQueueError says that a topic, which is there, has no queue of the kind that
+// was asked for.
+type NoQueueError struct {
+	Topic string
+	// Broker is the one that was asked for, if Brokers, those that have the
+	// topic, are without it.
+	Broker  string
+	Brokers []string
+	// Reason says what is wrong otherwise, with what there is.
+	Reason string
+}
+
+// Error says what the topic has instead.
+func (e *NoQueueError) Error() string {
+	if e.Broker != "" {
+		return fmt.Sprintf("topic %s is not on broker %s, it is on %s", e.Topic, e.Broker, strings.Join(e.Brokers, ", "))
+	}
+	return "topic " + e.Topic + " " + e.Reason
+}
 
 // RefusedError is an answer that is no success.
 type RefusedError struct {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -118,7 +119,8 @@ type queueOf struct {
 	queue int
 }
 
-// queues answers the readable queues of a topic that x selects.
+// queues answers the readable queues of a topic that x selects; there is at
+// least one.
 func (c *Cluster) queues(ctx context.Context, topic string, x Selection) ([]queueOf, error) {
 	shares, err := c.Route(ctx, topic)
 	if err != nil {
@@ -133,9 +135,49 @@ func (c *Cluster) queues(ctx context.Context, topic string, x Selection) ([]queu
 		}
 	}
 	if len(all) == 0 {
-		return nil, &NotFoundError{What: "such a queue of topic " + topic}
+		return nil, noQueue(topic, x, shares, false)
 	}
 	return all, nil
+}
+
+// noQueue is why x selects none of the queues of a topic, to write to or to
+// read.
+func noQueue(topic string, x Selection, shares []Share, write bool) error {
+	var names []string
+	at, most := "", 0
+	var perm Perm
+	for _, s := range shares {
+		names = append(names, s.Name)
+		if x.Broker != "" && x.Broker != s.Name {
+			continue
+		}
+		n := s.Read
+		if write {
+			n = s.Write
+		}
+		if perm |= s.Perm; !write || s.Perm.Has(remoting.PermWrite) {
+			most = max(most, n)
+		}
+	}
+	if x.Broker != "" {
+		if at = " on broker " + x.Broker; !slices.Contains(names, x.Broker) {
+			return &NoQueueError{Topic: topic, Broker: x.Broker, Brokers: names}
+		}
+	}
+	e := &NoQueueError{Topic: topic}
+	switch {
+	case write && !perm.Has(remoting.PermWrite):
+		e.Reason = fmt.Sprintf("takes no messages%s: its permission is %s", at, perm)
+	case most == 0 && write:
+		e.Reason = fmt.Sprintf("takes no messages%s: it has no queue to write to", at)
+	case most == 0:
+		e.Reason = "has no queue to read" + at
+	case most == 1:
+		e.Reason = fmt.Sprintf("has no queue %d%s, it has queue 0 only", x.Queue, at)
+	default:
+		e.Reason = fmt.Sprintf("has no queue %d%s, it has 0 to %d", x.Queue, at, most-1)
+	}
+	return e
 }
 
 // Plan answers what Reset would do.

@@ -54,7 +54,8 @@ type Sender struct {
 }
 
 // Sender makes a sender to the queues of a topic that x selects. It is a
-// [*NotFoundError] if there is no such topic: none is created by accident.
+// [*NotFoundError] if there is no such topic: none is created by accident, and a
+// [*NoQueueError] if none of its queues is one that takes messages.
 func (c *Cluster) Sender(ctx context.Context, topic string, x Selection) (*Sender, error) {
 	shares, err := c.Route(ctx, topic)
 	if err != nil {
@@ -72,7 +73,7 @@ func (c *Cluster) Sender(ctx context.Context, topic string, x Selection) (*Sende
 		}
 	}
 	if len(s.queues) == 0 {
-		return nil, &NotFoundError{What: "such a queue of topic " + topic + " that takes messages"}
+		return nil, noQueue(topic, x, shares, true)
 	}
 	s.next = rand.IntN(len(s.queues)) // so that single messages spread
 	return s, nil
