@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/sluicemq/sluice/broker/remoting/sql92"
 	"github.com/sluicemq/sluice/cmd/sluice/internal/cluster"
 )
 
@@ -292,6 +293,11 @@ func runMessageBrowse(ctx context.Context, args []string, stdout, stderr io.Writ
 		r.validTopic()
 		if tag != "" && sql != "" {
 			r.bad("-tag and -sql exclude each other")
+		}
+		if sql != "" { // as brokers read it, of which each would refuse it for each queue
+			if _, err := sql92.Parse(sql); err != nil {
+				r.bad("-sql: %w", err)
+			}
 		}
 		if o.From.Kind == cluster.AtOffset && x.Queue < 0 {
 			r.bad("-from takes an offset with -queue only")

@@ -171,7 +171,13 @@ STORED                    BROKER    QUEUE  OFFSET  ID                           
 TIME--------------------  broker-a      0      50  ID------------------------------  refunded  -      5 B  other
 `, "message", "browse", "orders", "-limit", "1", "-body")
 	k.refuses(exitRefused, "did you mean orders?", "message", "browse", "order")
-	k.refuses(exitRefused, "code 23", "message", "browse", "orders", "-sql", "amount >")
+	k.ok("topic", "create", "audit", "-queues", "2")
+	k.ok("message", "send", "audit", "x", "-queue", "0")
+	k.ok("message", "send", "audit", "x", "-queue", "1")
+	k.ok("topic", "update", "audit", "-perm", "w")
+	if r := k.call("message", "browse", "audit"); r.code != exitRefused || strings.Count(r.err, "\n") != 1 {
+		t.Errorf("two queues that cannot be read: %+v", r)
+	}
 }
 
 func TestMessage_Find(t *testing.T) {

@@ -228,9 +228,12 @@ func (r *remote) exit(ctx context.Context, err error) int {
 	case ctx.Err() != nil:
 		return failed(r.stderr, ctx.Err())
 	}
-	lines := strings.Split(err.Error(), "\n") // of each broker, if there are several
-	for _, line := range lines {
-		fmt.Fprintf(r.stderr, "sluice: %s\n", plain(line))
+	told := map[string]bool{}
+	for line := range strings.SplitSeq(err.Error(), "\n") { // of each broker, and once for all its queues
+		if !told[line] {
+			fmt.Fprintf(r.stderr, "sluice: %s\n", plain(line))
+		}
+		told[line] = true
 	}
 	if _, ok := errors.AsType[*cluster.UnreachableError](err); ok {
 		return exitFailed

@@ -128,6 +128,7 @@ func TestRemote_WrongUsage(t *testing.T) {
 		{"message find t", []string{"it takes -key KEY"}},
 		{"message find t -key k -since x", []string{"-since takes a time such as"}},
 		{"message browse t -tag a -sql b -limit 0", []string{"-tag and -sql exclude each other", "-limit takes 1 to 10000"}},
+		{"message browse t -sql amount>", []string{"message browse: -sql: sql92 expression at byte 7: ", "; accepted: ", "; see sluice help message browse\n"}},
 		{"message browse t -from 3", []string{"-from takes an offset with -queue only"}},
 		{"dlq redrive g -rate 0 -limit 0 -to a/b", []string{"-rate takes a number above 0", "-limit takes 1 and more", "-to: topic name"}},
 		{"dlq peek g -from 3", []string{"-from takes an offset with -queue only"}},
