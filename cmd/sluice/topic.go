@@ -48,7 +48,8 @@ Flags of every such command:
 `
 	topicCreateUsage = `usage: sluice topic create TOPIC [-queues N] [-perm rw|r|w] [-order] [-type T] [-broker NAME]
 
-Makes a topic on every broker, and waits until the name server knows it.
+Makes a topic on every broker, and waits until the name server knows it. Those of groups, %RETRY%GROUP and
+%DLQ%GROUP, are made by the brokers.
 
   -queues N       queues on each broker, 1 to 1024 (default 4)
   -perm P         rw, r or w (default rw)
@@ -138,6 +139,16 @@ func (r *remote) validTopic() {
 	}
 }
 
+// ungrouped refuses to make the topic of a group by hand: brokers do when it is
+// needed, as it is needed, and one that nobody uses would make its group known.
+func (r *remote) ungrouped() {
+	for _, prefix := range []string{cluster.RetryPrefix, cluster.DeadPrefix} {
+		if group, ok := strings.CutPrefix(r.arg(0), prefix); ok {
+			r.bad("topic %s belongs to group %s: brokers make it when the group needs it", r.arg(0), short(group))
+		}
+	}
+}
+
 // topicFlags are those that create and update have in common.
 type topicFlags struct {
 	change cluster.TopicChange
@@ -178,10 +189,17 @@ func runTopicCreate(ctx context.Context, args []string, stdout, stderr io.Writer
 	r := newRemote("topic create", topicCreateUsage, stdout, stderr)
 	f := r.topicFlags()
 	r.text("broker", "the name of a broker", &f.broker)
-	return r.do(ctx, args, "TOPIC", r.validTopic, func(ctx context.Context, c *cluster.Cluster) error {
+	check := func() {
+		r.validTopic()
+		r.ungrouped()
+	}
+	return r.do(ctx, args, "TOPIC", check, func(ctx context.Context, c *cluster.Cluster) error {
 		name := r.arg(0)
 		_, err := c.Route(ctx, name)
-		if err == nil {
+		switch {
+		case err == nil && c.KindOf(ctx, name) == cluster.KindSystem:
+			return refuse("topic %s is there already, and belongs to the broker", name)
+		case err == nil:
 			return refuse("topic %s is there already; sluice topic update changes it", name)
 		}
 		if _, ok := errors.AsType[*cluster.NotFoundError](err); !ok {
@@ -227,7 +245,7 @@ func (r *remote) showTopic(ctx context.Context, c *cluster.Cluster, name, what s
 	if r.json {
 		return t.end(t.row(topic), "")
 	}
-	fmt.Fprintf(t.w, "%s topic %s: %d queues, %s, on %s\n", what, name, topic.ReadQueues, topic.Perm, strings.Join(topic.Brokers, " "))
+	fmt.Fprintf(t.w, "%s topic %s: %s, %s, on %s\n", what, name, counted(int64(topic.ReadQueues), "queue"), topic.Perm, strings.Join(topic.Brokers, " "))
 	return t.flush()
 }
 

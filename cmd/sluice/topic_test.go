@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/server"
 )
 
@@ -41,6 +42,23 @@ broker-a      1      0     1         1  TIME--------------------
 	k.refuses(exitRefused, "topic orders has 1 message and 0 groups; add -yes", "topic", "delete", "orders")
 	k.prints("deleted topic orders with 1 message\n", "topic", "delete", "-yes", "orders")
 	k.refuses(exitRefused, "topic orders is not known", "topic", "delete", "orders", "-yes")
+	k.prints("created topic one: 1 queue, rw, on broker-a\n", "topic", "create", "one", "-queues", "1")
+}
+
+// Topics that are not the user's say so, whatever is tried with them.
+func TestTopic_OfOthers(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{AutoCreate: true})
+	k.refuses(exitRefused, "topic TBW102 is there already, and belongs to the broker\n", "topic", "create", "TBW102")
+	k.refuses(exitRefused, "topic TBW102 belongs to the broker", "topic", "update", "TBW102", "-queues", "3")
+	for _, topic := range []string{"%RETRY%billing", "%DLQ%billing"} {
+		k.refuses(exitFailed, "topic create: topic "+topic+" belongs to group billing: brokers make it when the group needs it; see", "topic", "create", topic)
+	}
+	k.prints("there are no groups\n", "group", "list")
+	k.send("orders", 1)
+	k.settle("billing", "orders", 1, driver.Settlement{Outcome: driver.Ack})
+	k.refuses(exitRefused, ": the broker chooses how many queues it has, and keeps 1\n", "topic", "update", "%RETRY%billing", "-queues", "3")
+	k.prints("updated topic %RETRY%billing: 1 queue, rw, on broker-a\n", "topic", "update", "%RETRY%billing", "-queues", "1")
 }
 
 func TestTopic_JSON(t *testing.T) {

@@ -69,7 +69,7 @@ func printReport(w io.Writer, r offline.Report, held string) error {
 	for _, k := range r.Kinds {
 		line("", "%d %s, %d bytes", k.Frames, k.Kind, k.Bytes)
 	}
-	line("messages", "%d, with bodies of %d bytes", r.Messages, r.BodyBytes)
+	line("messages", "%d, with bodies of %s", r.Messages, plural(r.BodyBytes, "byte"))
 	line("waiting", "%d for their time, %d for a decision", r.Delayed, r.Undecided)
 	if r.TornBytes > 0 {
 		line("torn tail", "%s at %d, which the next start cuts off", plural(r.TornBytes, "byte"), r.End)

@@ -42,7 +42,8 @@ func (e *NoQueueError) Error() string {
 type RefusedError struct {
 	// Op is what was asked, Addr who has refused it.
 	Op, Addr string
-	// Code is a response code of the protocol, Remark the text with it.
+	// Code is a response code of the protocol, Remark the text with it. A code
+	// of success is of a broker that has done something else than was asked.
 	Code   int
 	Remark string
 }
@@ -53,7 +54,11 @@ func (e *RefusedError) Error() string {
 	if remark == "" {
 		remark = "refused"
 	}
-	return fmt.Sprintf("%s at %s: %s (code %d)", e.Op, e.Addr, remark, e.Code)
+	s := fmt.Sprintf("%s at %s: %s", e.Op, e.Addr, remark)
+	if e.Code != remoting.ResSuccess {
+		s += fmt.Sprintf(" (code %d)", e.Code)
+	}
+	return s
 }
 
 // UnreachableError says that nobody answered.

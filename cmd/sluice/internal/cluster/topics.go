@@ -119,6 +119,12 @@ func (c *Cluster) systemTopics(ctx context.Context) map[string]bool {
 	return found
 }
 
+// KindOf answers the kind of a topic, as far as the brokers tell, else what its
+// name tells.
+func (c *Cluster) KindOf(ctx context.Context, name string) string {
+	return kindOf(name, c.systemTopics(ctx))
+}
+
 // kindOf is the kind of a topic: by what the brokers tell, and by its name.
 func kindOf(name string, system map[string]bool) string {
 	switch {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -64,7 +65,9 @@ func (c *Cluster) CreateTopic(ctx context.Context, name string, brokers []Broker
 	return c.awaitTopic(ctx, name)
 }
 
-// UpdateTopic changes a topic on the brokers that have it.
+// UpdateTopic changes a topic on the brokers that have it. It is a
+// [*RefusedError], too, if a broker keeps the number of queues that it has
+// chosen for the redeliveries of a group.
 func (c *Cluster) UpdateTopic(ctx context.Context, name string, x TopicChange) error {
 	shares, err := c.Route(ctx, name)
 	if err != nil {
@@ -75,7 +78,14 @@ func (c *Cluster) UpdateTopic(ctx context.Context, name string, x TopicChange) e
 		if err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, c.putTopic(ctx, "update topic "+name, s.Broker, x.apply(cfg))
+		op := "update topic " + name
+		if err := c.putTopic(ctx, op, s.Broker, x.apply(cfg)); err != nil || x.Queues == 0 || !strings.HasPrefix(name, RetryPrefix) {
+			return struct{}{}, err
+		}
+		if cfg, err = c.topicConfig(ctx, name, s); err == nil && int(cfg.ReadQueues) != x.Queues {
+			err = &RefusedError{Op: op, Addr: s.Addr, Remark: fmt.Sprintf("the broker chooses how many queues it has, and keeps %d", cfg.ReadQueues)}
+		}
+		return struct{}{}, err
 	})
 	return err
 }
