@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -26,7 +28,8 @@ Sends a message and says where it is. The topic must be there: none is made by a
   -tag T             a tag
   -key K             a business key; several with several -key
   -property N=V      a property of yours; several with several -property
-  -delay D           deliver after a duration such as 90s (sluice serve and RocketMQ 5)
+  -delay D           deliver after a duration such as 90s, 72h at most unless the broker is set otherwise
+                     (sluice serve and RocketMQ 5)
   -at TIME           deliver at a time such as 2026-01-31T18:00:00Z (the same); without a zone it is one of
                      this machine's, and one in the past is delivered at once
   -delay-level N     deliver after the delay of level N, 1 to 18 of RocketMQ's 1s 5s 10s 30s 1m … 2h
@@ -166,6 +169,39 @@ func (f *sendFlags) check(r *remote) {
 	}
 }
 
+// tooLate says by the names of the flags what a broker refuses of a time that is
+// too far ahead. How far it may be is a setting of the broker, so that it is not
+// checked here, but read in the refusal.
+func (f *sendFlags) tooLate(err error) error {
+	refused, ok := errors.AsType[*cluster.RefusedError](err)
+	if !ok {
+		return err
+	}
+	_, rest, _ := strings.Cut(refused.Remark, "the max delay ")
+	number, _, _ := strings.Cut(rest, "ms")
+	ms, perr := strconv.ParseInt(number, 10, 64)
+	if perr != nil || ms > math.MaxInt64/int64(time.Millisecond) {
+		return err
+	}
+	most := time.Duration(ms) * time.Millisecond
+	if !f.due.IsZero() {
+		return refuse("-at takes a time at most %s ahead, says the broker at %s", shortly(most), refused.Addr)
+	}
+	return refuse("-delay takes at most %s, says the broker at %s", shortly(most), refused.Addr)
+}
+
+// shortly is a duration without the zeros at its end, such as 72h.
+func shortly(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 // maxLine is the longest line with -lines: what brokers take as a body.
 const maxLine = 4 << 20
 
@@ -181,7 +217,7 @@ func runMessageSend(ctx context.Context, args []string, stdout, stderr io.Writer
 		send := func(body []byte) error {
 			sent, err := s.Send(ctx, cluster.Outgoing{Body: body, Props: f.props})
 			if err != nil {
-				return err
+				return f.tooLate(err)
 			}
 			return r.sent(sent, !f.due.IsZero())
 		}

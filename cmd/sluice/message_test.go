@@ -104,6 +104,8 @@ func TestMessage_Delayed(t *testing.T) {
 			t.Errorf("%q printed %q", args, got)
 		}
 	}
+	k.refuses(exitRefused, "sluice: -delay takes at most 72h, says the broker at "+k.addr+"\n", "message", "send", "orders", "never", "-delay", "9999h")
+	k.refuses(exitRefused, "sluice: -at takes a time at most 72h ahead, says the broker at "+k.addr+"\n", "message", "send", "orders", "never", "-at", "2099-01-31T18:00:00Z")
 	k.prints("there are no such messages\n", "message", "browse", "orders")
 	k.prints("sent ID------------------------------ to orders: broker broker-a, queue 0, offset 0, to be delivered at once: the time of -at is past\n",
 		"message", "send", "orders", "due", "-at", "2026-01-31T18:00:00Z")
@@ -113,6 +115,17 @@ func TestMessage_Delayed(t *testing.T) {
 }
 
 // Times in JSON have one form, whatever their milliseconds are.
+func TestShortly(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		72 * time.Hour: "72h", 90 * time.Minute: "1h30m", 10 * time.Minute: "10m", 90 * time.Second: "1m30s", 30 * time.Second: "30s", 500 * time.Millisecond: "500ms",
+	} {
+		if got := shortly(d); got != want {
+			t.Errorf("%v is %s, want %s", d, got, want)
+		}
+	}
+}
+
 func TestMessage_Times(t *testing.T) {
 	t.Parallel()
 	for ms, want := range map[int64]string{
