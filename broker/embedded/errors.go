@@ -96,6 +96,8 @@ func openError(path string, err error) *driver.Error {
 		return driver.Errorf(driver.PermissionDenied, op, "%w; make the directory writable for this user", err)
 	case errors.Is(err, vfs.ErrNotDirectory):
 		return driver.Errorf(driver.FailedPrecondition, op, "%w; name a directory, or one that does not exist yet", err)
+	case errors.Is(err, commitlog.ErrNoManifest):
+		return driver.Errorf(driver.FailedPrecondition, op, "%w; nothing was changed: restore the files MANIFEST-* from a copy", err)
 	case errors.Is(err, commitlog.ErrNotAStore):
 		return driver.Errorf(driver.FailedPrecondition, op, "%w; name the directory of a store, or an empty one", err)
 	case errors.Is(err, commitlog.ErrCorrupt):

@@ -64,9 +64,25 @@ func TestOpen_Errors(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		"somebody else's files": {driver.FailedPrecondition, "name the directory of a store", func(t *testing.T, dir string) {
+		"somebody else's files": {driver.FailedPrecondition, "there is no manifest, but \"photo.jpg\"; name the directory of a store, or an empty one", func(t *testing.T, dir string) {
 			if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "photo.jpg"), []byte("x"), 0o600)); err != nil {
 				t.Fatal(err)
+			}
+		}},
+		"without its manifests": {driver.FailedPrecondition, "its manifests are missing, a file of its log is there; nothing was changed: restore the files MANIFEST-*", func(t *testing.T, dir string) {
+			b, err := embedded.Open(dir, embedded.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = b.Connect("c").Send(t.Context(), driver.SendRequest{Messages: []*driver.Message{{Topic: "t", Body: make([]byte, 10)}}})
+			if err := b.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			manifests, _ := filepath.Glob(filepath.Join(dir, "MANIFEST-*"))
+			for _, name := range manifests {
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}},
 		"damaged": {driver.Corrupt, "restore", func(t *testing.T, dir string) {

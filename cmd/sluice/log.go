@@ -41,6 +41,8 @@ func explain(dir string, err error) error {
 		return err
 	case errors.Is(err, offline.ErrVersion):
 		return fmt.Errorf("%s: %w; use a newer sluice", dir, err)
+	case errors.Is(err, offline.ErrNotAStore):
+		return fmt.Errorf("%s: %w; name the directory of a store", dir, err)
 	case vfs.IsNotExist(err):
 		return fmt.Errorf("%s has changed meanwhile, try again: %w", dir, err)
 	}

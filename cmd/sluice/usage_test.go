@@ -49,11 +49,11 @@ func TestRun_NoStore(t *testing.T) {
 		if err := os.Mkdir(empty, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		sluice(t, empty, "log", command, empty).has(t, exitFailed, "it is empty")
+		sluice(t, empty, "log", command, empty).has(t, exitFailed, "it is empty; name the directory of a store")
 		if err := os.WriteFile(file, []byte("milk"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		sluice(t, dir, "log", command, dir).has(t, exitFailed, "not a message store: there is no manifest")
+		sluice(t, dir, "log", command, dir).has(t, exitFailed, `not a message store: there is no manifest, but "empty-`+command+`" and `)
 		sluice(t, dir, "log", command, file).has(t, exitFailed, "not a directory")
 	}
 }

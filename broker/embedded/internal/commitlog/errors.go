@@ -15,6 +15,9 @@ var (
 	ErrCorrupt = errors.New("corrupt")
 	// ErrNotAStore: the directory holds something else. Nothing was touched.
 	ErrNotAStore = errors.New("not a message store")
+	// ErrNoManifest: it was a store, whose manifests are gone. Nothing was
+	// touched. It matches ErrNotAStore.
+	ErrNoManifest = fmt.Errorf("%w that can be opened: its manifests are missing", ErrNotAStore)
 	// ErrFull: there is no space. What was to be written is not in the log,
 	// and the same call may succeed later.
 	ErrFull = errors.New("no space left for the log")

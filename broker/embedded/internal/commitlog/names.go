@@ -111,12 +111,18 @@ func (l listing) check() error {
 		return nil
 	}
 	switch {
-	case len(l.foreign) > 0:
-		return fmt.Errorf("%w: there is no manifest, but %q and %d other entries; name an empty directory or an existing store",
-			ErrNotAStore, l.foreign[0], len(l.foreign)-1)
-	case l.current || len(l.segments) > 0:
-		return fmt.Errorf("%w: its manifests are missing, %d segments are there; restore the files %s*",
-			ErrNotAStore, len(l.segments), manifestPrefix)
+	case len(l.segments) == 1: // whatever else is there: those names are nobody else's
+		return fmt.Errorf("%w, a file of its log is there", ErrNoManifest)
+	case len(l.segments) > 1:
+		return fmt.Errorf("%w, %d files of its log are there", ErrNoManifest, len(l.segments))
+	case len(l.foreign) == 1:
+		return fmt.Errorf("%w: there is no manifest, but %q", ErrNotAStore, l.foreign[0])
+	case len(l.foreign) == 2:
+		return fmt.Errorf("%w: there is no manifest, but %q and %q", ErrNotAStore, l.foreign[0], l.foreign[1])
+	case len(l.foreign) > 2:
+		return fmt.Errorf("%w: there is no manifest, but %q and %d other entries", ErrNotAStore, l.foreign[0], len(l.foreign)-1)
+	case l.current:
+		return ErrNoManifest
 	}
 	return nil
 }

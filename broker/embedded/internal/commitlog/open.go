@@ -89,8 +89,8 @@ func (o Options) withDefaults() (Options, error) {
 // ends Open.
 //
 // Errors match [vfs.ErrLocked] if somebody else has the store open,
-// [ErrNotAStore], [ErrCorrupt], [ErrVersion], [ErrFull], [vfs.ErrReadOnly], or
-// are those of the file system.
+// [ErrNotAStore], [ErrNoManifest], [ErrCorrupt], [ErrVersion], [ErrFull],
+// [vfs.ErrReadOnly], or are those of the file system.
 func Open(opts Options, replay func(Frame) error) (_ *Log, _ Recovery, err error) {
 	opts, err = opts.withDefaults()
 	if err != nil {
