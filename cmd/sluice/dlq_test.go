@@ -21,9 +21,12 @@ func TestDLQ(t *testing.T) {
 	t.Parallel()
 	k := serveRemote(t, server.Config{})
 	k.prints("there are no dead letters\n", "dlq", "list")
-	k.refuses(exitRefused, "a dead letter of group billing is not known", "dlq", "peek", "billing")
-	k.refuses(exitRefused, "a dead letter of group billing is not known", "dlq", "redrive", "billing")
-	k.refuses(exitRefused, "a dead letter of group billing is not known", "dlq", "purge", "billing", "-yes")
+	k.client("client-1", "idle", "orders", "*")
+	for group, want := range map[string]string{"billing": "sluice: group billing is not known\n", "idle": "sluice: a dead letter of group idle is not known\n"} {
+		for _, args := range [][]string{{"peek", group}, {"redrive", group}, {"purge", group}, {"purge", group, "-yes"}} {
+			k.refuses(exitRefused, want, append([]string{"dlq"}, args...)...)
+		}
+	}
 	k.bury(3)
 	k.refuses(exitRefused, "topic order is not known (did you mean orders?)", "dlq", "redrive", "billing", "-to", "order")
 	k.refuses(exitFailed, `-to takes the name of a topic, not ""`, "dlq", "redrive", "billing", "-to", "")

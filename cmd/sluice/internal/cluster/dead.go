@@ -51,7 +51,7 @@ func (c *Cluster) DeadLettersOf(ctx context.Context, group string) (DeadLetters,
 	d := DeadLetters{Group: group, Topic: DeadPrefix + group}
 	shares, err := c.Route(ctx, d.Topic)
 	if err != nil {
-		return d, deadless(group, err)
+		return d, c.deadless(ctx, group, err)
 	}
 	stats, err := c.stats(ctx, d.Topic, shares)
 	if err != nil {
@@ -101,15 +101,19 @@ func (c *Cluster) Peek(ctx context.Context, group string, o BrowseOptions) ([]De
 	for i, m := range all {
 		dead[i] = newDead(m)
 	}
-	return dead, deadless(group, err)
+	return dead, c.deadless(ctx, group, err)
 }
 
-// deadless says of a group without a topic for dead letters that it has none.
-func deadless(group string, err error) error {
-	if notFound(err) {
-		return &NotFoundError{What: "a dead letter of group " + group, Group: group}
+// deadless says of a group without a topic for dead letters that it has none, if
+// there is such a group.
+func (c *Cluster) deadless(ctx context.Context, group string, err error) error {
+	if !notFound(err) {
+		return err
 	}
-	return err
+	if err := c.known(ctx, group); err != nil {
+		return err
+	}
+	return &NotFoundError{What: "a dead letter of group " + group, Group: group}
 }
 
 // RedriveOptions say which dead letters are sent again, and how.
@@ -145,7 +149,7 @@ func (c *Cluster) Redrive(ctx context.Context, group string, o RedriveOptions, t
 	topic := DeadPrefix + group
 	queues, err := c.queues(ctx, topic, Selection{Queue: -1})
 	if err != nil {
-		return deadless(group, err)
+		return c.deadless(ctx, group, err)
 	}
 	d := &redrive{c: c, topic: topic, o: o, tell: tell, senders: map[string]*Sender{}}
 	for _, q := range queues {
@@ -303,7 +307,7 @@ func (c *Cluster) Purge(ctx context.Context, group string) (int64, error) {
 	topic := DeadPrefix + group
 	shares, err := c.Route(ctx, topic)
 	if err != nil {
-		return 0, deadless(group, err)
+		return 0, c.deadless(ctx, group, err)
 	}
 	stats, err := c.stats(ctx, topic, shares)
 	if err != nil {
