@@ -30,11 +30,24 @@ type accountFile struct {
 	AccessKey          string   `yaml:"accessKey"`
 	SecretKey          string   `yaml:"secretKey"`
 	WhiteRemoteAddress string   `yaml:"whiteRemoteAddress"`
-	Admin              bool     `yaml:"admin"`
+	Admin              truth    `yaml:"admin"`
 	DefaultTopicPerm   string   `yaml:"defaultTopicPerm"`
 	DefaultGroupPerm   string   `yaml:"defaultGroupPerm"`
 	TopicPerms         []string `yaml:"topicPerms"`
 	GroupPerms         []string `yaml:"groupPerms"`
+}
+
+// truth is the value of admin. The parser would name the line of a wrong one only.
+type truth bool
+
+// UnmarshalYAML reads true or false, and says whose value is another one.
+func (t *truth) UnmarshalYAML(n *yaml.Node) error {
+	var b bool
+	if n.Decode(&b) != nil {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: admin is neither true nor false", n.Line)}}
+	}
+	*t = truth(b)
+	return nil
 }
 
 // LoadACL reads accounts from a file in the form of RocketMQ's plain_acl.yml;
@@ -154,7 +167,7 @@ func withoutValues(text string) string {
 
 // account checks and reads one account.
 func (f accountFile) account() (*account, error) {
-	a := &account{accessKey: f.AccessKey, secretKey: f.SecretKey, admin: f.Admin}
+	a := &account{accessKey: f.AccessKey, secretKey: f.SecretKey, admin: bool(f.Admin)}
 	var errs []error
 	if len(f.AccessKey) < keyLeast {
 		errs = append(errs, fmt.Errorf("accessKey has %d characters, it takes %d and more", len(f.AccessKey), keyLeast))

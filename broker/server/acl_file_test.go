@@ -84,7 +84,7 @@ func TestParseACL_Refusals(t *testing.T) {
 		{"a text", "hello", "known are globalWhiteRemoteAddresses and accounts"},
 		{"unknown member", "users: []\n" + account(), "field users not found"},
 		{"unknown member of an account", account("adminn: true"), "field adminn not found in an account"},
-		{"admin is no truth value", account("admin: perhaps"), "admin (true or false)"},
+		{"admin is no truth value", account("admin: perhaps"), "admin is neither true nor false; known are"},
 		{"a secret where a list should be", account("topicPerms: " + secret), "lists topicPerms and groupPerms"},
 		{"short keys", "accounts:\n  - accessKey: abc\n    secretKey: defghi", "accessKey has 3 characters, it takes 7 and more\nsecretKey has 6 characters"},
 		{"twice", account() + "  - accessKey: service\n    secretKey: " + secret, "another account has it"},
