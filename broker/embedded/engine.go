@@ -64,6 +64,10 @@ func openEngine(dir, path string, cfg Config) (*engine, error) {
 			slog.Int64("replayed_from", rec.Replayed), slog.Int64("truncated_bytes", rec.TruncatedBytes),
 			slog.Int("quarantined", len(rec.Holes)), slog.Duration("took", time.Since(began)))
 	}
+	if r := cfg.Retention; r.Bytes > 0 && r.Bytes < cfg.SegmentBytes {
+		cfg.Logger.Warn("more is kept than retention says: it removes whole files of the log, and never the newest",
+			slog.Int64("retention_bytes", r.Bytes), slog.Int64("file_bytes", cfg.SegmentBytes))
+	}
 	return e, nil
 }
 

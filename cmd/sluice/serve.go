@@ -28,19 +28,21 @@ what is kept
   -sync always|never|D       when an answer means stable storage: always (the default), never, or at most D,
                              such as 1s, later
   -retention-age D|forever   how long messages are kept at least (default 72h)
-  -retention-bytes N         the size of the log beyond which the oldest messages go, such as 10GiB
-                             (default: none)
+  -retention-bytes N         the size of the log beyond which the oldest messages go, such as 10GiB (default:
+                             none), by whole files of 64 MiB, in memory of 16 MiB; the newest file stays
   -on-corruption refuse|quarantine
                              what to do about damaged bytes: not to start (the default), or to serve all
                              others
 
 who is served
   -listen HOST:PORT          where to listen, port 0 for a free one (default 127.0.0.1:9876)
-  -advertise HOST:PORT       what clients are told to dial, if it is something else
+  -advertise HOST:PORT       what clients are told to dial, if it is something else; this machine has to find
+                             the name, too, since ids of messages hold its address
   -tls-cert F -tls-key F     talk TLS with this certificate
   -tls-client-ca F           only to clients with a certificate of this authority
   -tls-mode required|permissive
-                             close plain connections (the default), or serve both kinds on the same port
+                             close plain connections (the default), or serve both kinds on the same port; an
+                             address that other machines reach takes required, or -insecure-listen
   -acl F                     accounts and what each may do, in the form of RocketMQ's plain_acl.yml
   -insecure-listen           listen without TLS and accounts where other machines can reach it
 
