@@ -53,6 +53,9 @@ before that place are not consumed, those behind it are consumed again.
 Stop the members first if you can: one that ends within some seconds may store the place where it was before,
 and so undo the reset. sluice lag GROUP shows where the group is.
 
+A group that no broker knows cannot be moved: start a member of it first, which begins where its own settings
+say.
+
   -to POINT       first, last, a time such as 2026-01-31T18:00:00Z, a duration such as 2h for so long ago,
                   or with -queue an offset. A time without a zone is one of this machine's
   -queue N        this queue only (RocketMQ 5 and sluice serve)

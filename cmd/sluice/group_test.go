@@ -94,6 +94,11 @@ broker-a      0     4   0      4            0
 		t.Errorf("printed %v", x)
 	}
 	k.refuses(exitRefused, "group biling is not known (did you mean billing?)", "group", "reset", "biling", "orders", "-to", "first")
+	k.client("client-1", "idle", "orders", "*") // is known, and has no position
+	k.prints(`
+BROKER    QUEUE  FROM  TO  AGAIN  PASSED OVER
+broker-a      0  -      5  -      -
+`, "group", "reset", "idle", "orders", "-to", "last")
 	k.refuses(exitRefused, "topic order is not known (did you mean orders?)", "group", "reset", "billing", "order", "-to", "first")
 	k.refuses(exitRefused, "sluice: topic orders has no queue 9, it has queue 0 only\n", "group", "reset", "billing", "orders", "-to", "0", "-queue", "9")
 	k.refuses(exitRefused, "sluice: topic orders is not on broker nope, it is on broker-a\n", "group", "reset", "billing", "orders", "-to", "first", "-broker", "nope")

@@ -40,7 +40,8 @@ Flags of every such command:
 `
 	messageFindUsage = `usage: sluice message find TOPIC -key KEY [-since TIME] [-until TIME] [-body]
 
-Lists messages with a business key, the oldest first. A broker answers its newest 64 of them.
+Lists messages with a business key, the oldest first. A broker answers its newest 64 of them. If there is none
+the exit code is 1, as with grep.
 
   -key KEY       the key
   -since TIME    stored then or later: a time such as 2026-01-31T18:00:00Z, or a duration such as 2h for so

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -205,7 +206,11 @@ func (f *serveFlags) resolve(name, value, form string) *net.TCPAddr {
 	}
 	addr, err := net.ResolveTCPAddr("tcp", value)
 	if err != nil {
-		f.bad("-%s %s: %s", name, short(value), short(err.Error()))
+		advice := ""
+		if _, ok := errors.AsType[*net.DNSError](err); ok {
+			advice = "; it takes a name that this machine can look up, or an address"
+		}
+		f.bad("-%s %s: %s%s", name, short(value), short(err.Error()), advice)
 		return nil
 	}
 	return addr

@@ -106,7 +106,7 @@ func TestServe_WrongUsage(t *testing.T) {
 		{[]string{"-listen", "127.0.0.1:99999"}, []string{`serve: -listen 127.0.0.1:99999: the port is a number from 0 to 65535, not "99999"; see`}},
 		{[]string{"-listen", ":-1"}, []string{`serve: -listen :-1: the port is a number from 0 to 65535, not "-1"; see`}},
 		{[]string{"-listen", "foo.invalid:0"}, []string{"serve: -listen foo.invalid:0: lookup foo.invalid"}},
-		{[]string{"-advertise", "foo.invalid:9876"}, []string{"serve: -advertise foo.invalid:9876: lookup foo.invalid"}},
+		{[]string{"-advertise", "foo.invalid:9876"}, []string{"serve: -advertise foo.invalid:9876: lookup foo.invalid", "; it takes a name that this machine can look up, or an address; see"}},
 		{[]string{"-advertise", "0.0.0.0:9876"}, []string{"serve: -advertise takes host:port that clients can dial, such as mq.example:9876, not \"0.0.0.0:9876\"; see"}},
 		{[]string{"-advertise", ":9876"}, []string{"serve: -advertise takes host:port that clients can dial"}},
 		{[]string{"-advertise", "127.0.0.1:0"}, []string{"serve: -advertise takes host:port that clients can dial"}},
