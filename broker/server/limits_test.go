@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -234,7 +235,8 @@ func TestLimits_Connections(t *testing.T) {
 
 func TestLimits_Frames(t *testing.T) {
 	t.Parallel()
-	s := serveOn(t, Config{Limits: Limits{Frame: 64 << 10}}, echo)
+	var log syncBuffer
+	s := serveOn(t, Config{Limits: Limits{Frame: 64 << 10}, Logger: slog.New(slog.NewTextHandler(&log, nil))}, echo)
 	large := request(90)
 	large.Body = make([]byte, 64<<10)
 	many := request(90)
@@ -269,6 +271,12 @@ func TestLimits_Frames(t *testing.T) {
 		}
 	}
 	s.dial(t).must(request(90))
+	// All of them are one line in ten seconds: a log must not grow by what peers
+	// send.
+	const want = `level=WARN msg="a connection was closed that does not speak the protocol" address=`
+	if got := log.String(); strings.Count(got, want) == 0 || strings.Count(got, want) > 3 || !strings.Contains(got, "reason=\"frame of 1073741824, ") {
+		t.Errorf("logged\n%s", got)
+	}
 }
 
 // TestHostile is the short form of reliability rule R23: while peers send

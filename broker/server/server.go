@@ -80,7 +80,8 @@ type Server struct {
 	once     sync.Once
 	evicted  int // of conns: had to make room, and have not ended yet; under mu
 
-	refusals seldom // of connections, for the log
+	refusals  seldom // of connections, for the log
+	strangers seldom // the same for those that do not speak the protocol
 }
 
 // Stats are counts since the start, and the connections of now.
@@ -417,7 +418,11 @@ func (s *Server) drop(c *conn) {
 	}
 	s.forget(c)
 	s.mu.Unlock()
-	if malformed(c.why) {
+	wrong := malformed(c.why)
+	if wrong || errors.Is(c.why, errPlain) {
+		s.strangers.warn(s.log, "a connection was closed that does not speak the protocol", slog.String("address", c.remote), slog.Any("reason", c.why))
+	}
+	if wrong {
 		s.counters.malformed.Add(1)
 	}
 	s.log.Debug("a connection ended", slog.String("address", c.remote), slog.Any("reason", c.why))
