@@ -454,6 +454,11 @@ func TestOpen_Exposed(t *testing.T) {
 		{"said to be so", Config{Listen: "0.0.0.0:0", InsecureListen: true, Advertise: "127.0.0.1:9876"}, nil, "", ""},
 	} {
 		s, err := Open(b, test.cfg)
+		// Who only tries meets the same checks; the address that clients dial is
+		// looked up when it is served.
+		if tried := Try(test.cfg); test.name != "no such name" && fmt.Sprint(tried) != fmt.Sprint(err) {
+			t.Errorf("%s: Try says %v, Open %v", test.name, tried, err)
+		}
 		if test.text == "" {
 			if err != nil {
 				t.Errorf("%s: %v", test.name, err)

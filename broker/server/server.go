@@ -122,6 +122,25 @@ func Open(b *embedded.Broker, cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// Try reports whether a server of cfg could start now: it checks cfg as [Open]
+// does, takes the port and gives it back. It is for programs that want to know
+// before they make a store for the server. The error is that of Open.
+func Try(cfg Config) error {
+	s, err := prepareServer(nil, cfg)
+	if err != nil {
+		return err
+	}
+	defer s.cancel()
+	l, err := s.listen()
+	if err != nil {
+		return err
+	}
+	if err := l.Close(); err != nil {
+		return fmt.Errorf("give back %s: %w", s.cfg.Listen, err)
+	}
+	return nil
+}
+
 // prepareServer makes a server of a configuration that is checked.
 func prepareServer(b *embedded.Broker, cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()

@@ -253,6 +253,7 @@ func TestTranscript_PushConsumerSQL(t *testing.T) {
 		k.told("CG")
 		k.answer(opaque)
 		pull := k.say(11, "", k.pulling("CG", "TopicTest", 0, 0, 2, "expressionType", "SQL92", "subVersion", "1700000000000")...)
+		k.silence("there is no message")
 		p.sent("PG", "TopicTest", 0, "few", "n\x013\x02TAGS\x01TagA\x02")
 		p.sent("PG", "TopicTest", 0, "no number", "n\x01x\x02TAGS\x01TagA\x02")
 		p.sent("PG", "TopicTest", 0, "no property", "TAGS\x01TagA\x02")

@@ -133,11 +133,22 @@ func (s *serving) run(ctx context.Context) int {
 	return exitFine
 }
 
-// open opens the store, then the port.
+// open opens the store, then the port: who connects while a store is being
+// recovered is refused, and can turn to another broker, instead of kept waiting.
+// That the port can be had is found out before, so that a server that cannot
+// start makes no store.
 func (s *serving) open() error {
 	f := s.flags
 	if f.dir == "" {
 		s.log.Warn("everything is kept in memory and is gone at the end; -dir DIR keeps it")
+	}
+	port := f.net
+	port.Logger = s.log
+	switch err := server.Try(port); {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w; -listen HOST:PORT takes another port, 0 for a free one", err)
+	case err != nil:
+		return err
 	}
 	cfg := f.store
 	cfg.Logger = s.log
@@ -145,8 +156,6 @@ func (s *serving) open() error {
 	if err != nil {
 		return err
 	}
-	port := f.net
-	port.Logger = s.log
 	srv, err := server.Open(b, port)
 	if err != nil {
 		s.broker = b
