@@ -36,10 +36,16 @@ type GapError struct {
 	From, To int64
 	// Reason is why.
 	Reason GapReason
+	// Unsure: damage hides whether there were any messages at all. The broker
+	// leaves the offsets out, because a message may have had them.
+	Unsure bool
 }
 
 // Error names lane, offsets and reason.
 func (e *GapError) Error() string {
+	if e.Unsure {
+		return fmt.Sprintf("up to %d messages of %s from %d on may be lost, if there were any (%s)", e.Lost(), e.Lane, e.From, e.Reason)
+	}
 	return fmt.Sprintf("the messages %d to %d of %s are lost (%s)", e.From, e.To-1, e.Lane, e.Reason)
 }
 

@@ -151,7 +151,7 @@ type LaneLag struct {
 	Lane      LaneInfo
 	Name      string
 	Committed int64 // next offset to consume, as stored
-	Max       int64 // next offset to be written
+	Max       int64 // next offset to be written, without those that damage has left out at the end
 	InFlight  int   // fetched, not settled
 }
 

@@ -175,7 +175,7 @@ func (a groupAdmin) Lag(ctx context.Context, group string) ([]driver.LaneLag, er
 	out := make([]driver.LaneLag, 0, len(slots))
 	for _, s := range slots {
 		at, inFlight := s.progress()
-		out = append(out, driver.LaneLag{Lane: s.info, Name: s.name, Committed: at, Max: s.max(), InFlight: inFlight})
+		out = append(out, driver.LaneLag{Lane: s.info, Name: s.name, Committed: at, Max: max(s.end(), at), InFlight: inFlight})
 	}
 	return out, nil
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/internal/halves"
+	"github.com/sluicemq/sluice/broker/embedded/internal/record"
 	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
 	"github.com/sluicemq/sluice/broker/remoting/message"
@@ -34,6 +36,9 @@ type engine struct {
 	ids    *message.UniqueIDs
 	memory bool
 	store  *Store // what servers stand on
+
+	unmarked unmarked    // what the last recovery has left to mark
+	marked   atomic.Bool // it was marked, so a checkpoint may stand behind it
 
 	// root lives as long as the engine; services end with it.
 	root    context.Context //nolint:containedctx // the service's own root
@@ -59,6 +64,8 @@ func openEngine(dir, path string, cfg Config) (*engine, error) {
 		cancel()
 		return nil, errors.Join(withOp(err, "open store "+path), e.close(gone))
 	}
+	e.marked.Store(true)
+	e.serve()
 	if !e.memory {
 		cfg.Logger.Info("the store is open", slog.String("path", path), slog.Int("frames", rec.Frames),
 			slog.Int64("replayed_from", rec.Replayed), slog.Int64("truncated_bytes", rec.TruncatedBytes),
@@ -85,7 +92,7 @@ func (e *engine) openFS(dir string) (err error) {
 	return err
 }
 
-// start runs the services.
+// start runs what writing needs.
 func (e *engine) start() {
 	mode := e.cfg.Sync
 	if e.memory {
@@ -110,10 +117,15 @@ func (e *engine) start() {
 	})
 	e.st.mu.Unlock()
 	e.writing.Go(e.w.loop)
+	e.wg.Go(e.keeper.run)
+}
+
+// serve runs the services that write by themselves: a message whose delay is
+// over must not get an offset that a lost one may have had.
+func (e *engine) serve() {
 	e.wg.Go(e.delays.run)
 	e.wg.Go(e.checks.run)
 	e.wg.Go(e.flush.run)
-	e.wg.Go(e.keeper.run)
 }
 
 // nowMs is the time of the broker.
@@ -179,10 +191,26 @@ func (e *engine) health() error {
 
 // lost counts a gap that a group has met and makes the error that tells it.
 func (e *engine) lost(g *driver.GapError, group, op string) *driver.Error {
-	e.count.lost(g)
-	e.cfg.Logger.Error("messages are lost to a group", slog.String("group", group), slog.String("lane", g.Lane),
-		slog.Int64("from", g.From), slog.Int64("to", g.To), slog.String("reason", g.Reason.String()))
+	where := []slog.Attr{
+		slog.String("group", group), slog.String("lane", g.Lane), slog.Int64("from", g.From), slog.Int64("to", g.To),
+		slog.String("reason", g.Reason.String()),
+	}
+	if g.Unsure {
+		// The operator has heard of the damage, once for the store.
+		e.cfg.Logger.LogAttrs(e.root, slog.LevelInfo, "a group passes offsets that lost messages may have had, if there were any", where...)
+	} else {
+		e.count.lost(g)
+		e.cfg.Logger.LogAttrs(e.root, slog.LevelError, "messages are lost to a group", where...)
+	}
 	return &driver.Error{Code: driver.DataLoss, Op: op, Err: g}
+}
+
+// guessed reports whether lost offsets were left out because there may have been
+// messages; known is the position at which they became lost. Where a message
+// behind them tells of them, they were there.
+func (e *engine) guessed(known int64) bool {
+	kind, _, err := e.log.ReadSized(known, sizeUnknown, nil)
+	return err == nil && record.Kind(kind) == record.TopicCreated
 }
 
 // rotten takes an index file out of use whose bytes have changed, so that the

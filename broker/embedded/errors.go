@@ -27,6 +27,10 @@ var (
 // another one.
 var ErrBusy = errors.New("too many writes are waiting")
 
+// wayOut is what an operator can do about damaged messages.
+const wayOut = "`sluice log verify DIR` names all that is damaged; Config.OnCorruption: Quarantine " +
+	"(sluice serve -on-corruption quarantine) goes on without it"
+
 // busyAfter is the advice to who met ErrBusy: about one group commit.
 const busyAfter = 10 * time.Millisecond
 
@@ -77,7 +81,7 @@ func readError(err error, op string) *driver.Error {
 	case errors.Is(err, segindex.ErrDamaged):
 		return driver.Errorf(driver.Corrupt, op, "%w; the log is whole: close the store and open it again, and the index is made anew", err)
 	case errors.Is(err, commitlog.ErrCorrupt):
-		code = driver.Corrupt
+		return driver.Errorf(driver.Corrupt, op, "%w; %s", err, wayOut)
 	case errors.Is(err, commitlog.ErrClosed), errors.Is(err, segindex.ErrClosed):
 		return closedError(op)
 	case errors.Is(err, commitlog.ErrRange):
@@ -101,7 +105,7 @@ func openError(path string, err error) *driver.Error {
 	case errors.Is(err, commitlog.ErrNotAStore):
 		return driver.Errorf(driver.FailedPrecondition, op, "%w; name the directory of a store, or an empty one", err)
 	case errors.Is(err, commitlog.ErrCorrupt):
-		return driver.Errorf(driver.Corrupt, op, "%w; nothing was changed: restore the directory from a copy", err)
+		return driver.Errorf(driver.Corrupt, op, "%w; nothing was changed: restore the directory from a copy; or %s", err, wayOut)
 	case errors.Is(err, commitlog.ErrVersion):
 		return driver.Errorf(driver.FailedPrecondition, op, "%w; use the version of this program that wrote it, or a newer one", err)
 	case errors.Is(err, vfs.ErrNoSpace), errors.Is(err, commitlog.ErrFull):

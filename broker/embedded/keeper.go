@@ -121,7 +121,7 @@ func (k *keeper) write() time.Duration {
 	k.mu.Lock()
 	s := k.next
 	k.mu.Unlock()
-	if s == nil {
+	if s == nil || !k.e.marked.Load() { // a later start would not look before it any more
 		return 0
 	}
 	if k.e.log.Synced() < s.pos {
@@ -159,7 +159,7 @@ func (k *keeper) failed(what string, err error) time.Duration {
 // finish notes the end of the log, so that the next opening reads nothing. The
 // writer has ended.
 func (k *keeper) finish() {
-	if k.e.memory || k.e.w.failed.Load() != nil || k.e.log.Flush() != nil || k.e.log.Sync() != nil {
+	if k.e.memory || !k.e.marked.Load() || k.e.w.failed.Load() != nil || k.e.log.Flush() != nil || k.e.log.Sync() != nil {
 		return
 	}
 	if k.write() != 0 {

@@ -1,19 +1,14 @@
 package embedded
 
 import (
-	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
-	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/checkpoint"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/internal/record"
 	"github.com/sluicemq/sluice/broker/embedded/internal/segindex"
-	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
 // recovering is one opening of a store.
@@ -21,6 +16,7 @@ type recovering struct {
 	e       *engine
 	decoder *decoder
 	known   commitlog.Known
+	marks   marking
 	at      int64 // where replay is to begin, by the checkpoint
 	began   bool  // it has
 	err     error // of From, which cannot answer one
@@ -44,6 +40,7 @@ func (e *engine) recover() (commitlog.Recovery, error) {
 	if e.st == nil { // From is not asked by an empty store
 		e.st = newState(e.newSet(log.StoreID()))
 	}
+	e.unmarked = r.marks.left(rec)
 	log.RaiseTime(time.UnixMilli(e.st.lastMs))
 	e.keeper = newKeeper(e)
 	return rec, nil
@@ -136,6 +133,7 @@ func (r *recovering) replay(fr commitlog.Frame) error {
 			r.fromStart()
 		}
 	}
+	r.marks.frame(fr)
 	if r.err != nil {
 		return r.err
 	}
@@ -144,6 +142,9 @@ func (r *recovering) replay(fr commitlog.Frame) error {
 	if err == nil {
 		if r.e.cfg.OnCorruption == Quarantine && f.msg.topic != "" {
 			st.mend(f)
+		}
+		if f.kind == record.TopicCreated {
+			r.marks.topic(st, f.ctl.topic)
 		}
 		err = st.apply(f)
 	}
@@ -187,72 +188,4 @@ func (s *state) mend(f *fact) {
 // visibleKind reports whether frames of the kind have a place in a queue.
 func visibleKind(k record.Kind) bool {
 	return k == record.Message || k == record.Fired || k == record.Committed
-}
-
-// mark makes durable what follows from damage that was found just now: the
-// topics as they are, with offsets behind all those that lost messages may have
-// had, so that none is ever used twice.
-func (e *engine) mark(rec commitlog.Recovery) *driver.Error {
-	if len(rec.New) == 0 {
-		return nil
-	}
-	lost := int64(0)
-	for _, h := range rec.New {
-		e.cfg.Logger.Error("a damaged range of the log is out of use", slog.String("segment", h.Segment),
-			slog.Int64("offset", h.Offset), slog.Int64("bytes", h.End-h.Pos), slog.String("reason", h.Reason))
-		lost += (h.End - h.Pos) / commitlog.FrameSize(message.LeastSize)
-	}
-	j := &markJob{lost: lost}
-	if err := e.w.do(context.WithoutCancel(e.root), nil, j, 0); err != nil {
-		return err
-	}
-	return j.err
-}
-
-// markJob notes every topic with its queues and raised offsets.
-type markJob struct {
-	lost   int64
-	frames []*frame
-	err    *driver.Error
-}
-
-func (j *markJob) stage(w *writer) {
-	w.st.mu.RLock()
-	names := slices.Sorted(maps.Keys(w.st.topics))
-	groups := slices.SortedFunc(maps.Keys(w.st.positions), progressKey.compare)
-	w.st.mu.RUnlock()
-	// The redeliveries of a group may have been lost with the topic that held
-	// them; with an empty one in its place nobody would hear of it.
-	for _, k := range groups {
-		if k.client != "" || len(w.plan.topic(k.topic).next) == 0 {
-			continue
-		}
-		if _, err := w.ensureRetryQueue(k.group, k.topic); err != nil {
-			j.err = err
-			return
-		}
-		names = append(names, retryTopic(k.group))
-	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		t := w.plan.topic(name)
-		r := record.Topic{Name: name, Queues: len(t.next), Origins: t.t.origins}
-		for i, q := range t.t.queues {
-			r.IDs = append(r.IDs, q.id)
-			r.Next = append(r.Next, t.next[i]+j.lost)
-		}
-		f := &frame{fact: fact{kind: record.TopicCreated, ctl: &control{topic: r, made: t.t}}, head: r.Append(nil)}
-		if w.control(f) {
-			copy(t.next, r.Next)
-		}
-		j.frames = append(j.frames, f)
-	}
-}
-
-func (j *markJob) finish() {
-	for _, f := range j.frames {
-		if f.err != nil {
-			j.err = f.err
-		}
-	}
 }

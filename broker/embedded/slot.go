@@ -140,6 +140,14 @@ func (s *slot) max() int64 {
 	return 0
 }
 
+// end is the end of the queue without lost offsets behind the last message.
+func (s *slot) end() int64 {
+	if q := s.log(); q != nil {
+		return q.end()
+	}
+	return 0
+}
+
 // attach lets l fetch and settle.
 func (s *slot) attach(l *lane) {
 	s.mu.Lock()
@@ -373,6 +381,7 @@ func (s *slot) grabAgain(l *lane, q *topicQueue, g *grabbed, limit int, now time
 		}
 		if f.Offset < q.Max() && len(g.caught) == 0 {
 			g.gap = s.gap(f.Offset, f.Offset+1, n == 1)
+			g.gap.Unsure = n == 1 && s.e.guessed(one[0].Pos)
 		}
 	}
 }
@@ -470,24 +479,26 @@ func (s *slot) readEntries(q *topicQueue, offset int64, room int) (int, error) {
 	return 0, err
 }
 
-// skipLost moves behind the lost messages that begin at offset. mu is held.
+// skipLost moves behind the lost messages that begin at offset, as far as they
+// became known together. mu is held.
 func (s *slot) skipLost(q *topicQueue, offset int64, g *grabbed) {
-	to := offset
+	to, known := offset, int64(-1)
 	for end := q.Max(); to < end; {
 		n, err := s.readEntries(q, to, 1024)
 		if err != nil {
 			break
 		}
-		lost := 0
-		for lost < n && s.buf[lost].Size == 0 {
-			lost++
+		if known < 0 {
+			known = s.buf[0].Pos
 		}
+		lost := lostRun(s.buf[:n], known)
 		if to += int64(lost); lost < n {
 			break
 		}
 	}
 	s.pass(to)
 	g.gap = s.gap(offset, to, true)
+	g.gap.Unsure = s.e.guessed(known)
 }
 
 // trimmed reports whether retention has removed the message at offset.

@@ -67,6 +67,7 @@ type topicQueue struct {
 	next int64  // offset that the next message gets; belongs to the writer
 
 	watchers atomic.Pointer[[]watcher] // whom a new message wakes
+	tail     atomic.Pointer[tail]      // what end has found
 }
 
 // watcher is woken by a new message. signal must not block.

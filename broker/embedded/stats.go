@@ -26,7 +26,8 @@ type Stats struct {
 	Holes []Hole
 	// LostToRetention and LostToDamage count the queue offsets that groups have
 	// met too late, or damaged, since the store was opened. A message that two
-	// groups miss counts twice.
+	// groups miss counts twice. Offsets that damage has left out though nothing
+	// says that there were messages do not count; see [driver.GapError].Unsure.
 	LostToRetention, LostToDamage int64
 	// ReadErrors counts stored messages that could not be read since the store
 	// was opened, whatever became of them.

@@ -37,6 +37,11 @@ func (q Queue) Min() int64 { return q.q.Min() }
 // Max is the offset that the next message gets.
 func (q Queue) Max() int64 { return q.q.Max() }
 
+// End is the offset behind the last message. It is less than Max where damage has
+// left out offsets at the end of the queue that lost messages may have had; they
+// count for nothing in what is told of lengths and lags.
+func (q Queue) End() int64 { return q.q.end() }
+
 // AtTime answers the offset of the first message that was stored at or after
 // ms, in milliseconds since 1970, or Max. If the index cannot be read it is
 // Min: more again is better than less.
@@ -73,6 +78,9 @@ func (w *watch) signal() { w.f() }
 
 // Selection says what [Queue.Read] is to answer.
 type Selection struct {
+	// Group is who reads, for the log and the counters; "" for readers that are
+	// no consumer group, to whom nothing is lost.
+	Group string
 	// Messages and Bytes end the read; the first message is answered whatever
 	// its size. Both are above zero.
 	Messages, Bytes int
@@ -181,9 +189,10 @@ func (r *queueRead) take(q Queue, sel Selection, b []byte, limit int, f *Found) 
 	for i := 0; i < len(r.entries); {
 		e := r.entries[i]
 		if e.Size == 0 {
-			q.lost(f.Next)
-			f.Next, f.Lost = f.Next+1, f.Lost+1
-			i++
+			n := lostRun(r.entries[i:], e.Pos)
+			q.lost(sel.Group, f.Next, n, q.s.e.guessed(e.Pos))
+			f.Next, f.Lost = f.Next+int64(n), f.Lost+int64(n)
+			i += n
 			continue
 		}
 		if !sel.tagged(e) {
@@ -251,7 +260,7 @@ func (q Queue) readRun(entries []segindex.Entry, sel Selection, b []byte, f *Fou
 		return q.readRun(entries[:1], sel, b[:at], f)
 	}
 	if err != nil {
-		return q.unreadable(entries[0], b[:at], f, err)
+		return q.unreadable(entries[0], sel.Group, b[:at], f, err)
 	}
 	for i, e := range entries {
 		kind, payload, err := log.ParseFrame(e.Pos, raw[e.Pos-first:])
@@ -264,7 +273,7 @@ func (q Queue) readRun(entries []segindex.Entry, sel Selection, b []byte, f *Fou
 			if i > 0 {
 				return b[:at], i, nil // it is met first by the next run
 			}
-			return q.unreadable(e, b[:at], f, err)
+			return q.unreadable(e, sel.Group, b[:at], f, err)
 		}
 		f.Next++
 		if sel.Match != nil {
@@ -289,7 +298,7 @@ func (q Queue) readRun(entries []segindex.Entry, sel Selection, b []byte, f *Fou
 // unreadable decides about a message that cannot be read: one that is gone, or
 // whose damage is tolerated, is passed over and reported; else it stays in the
 // way.
-func (q Queue) unreadable(e segindex.Entry, b []byte, f *Found, err error) ([]byte, int, error) {
+func (q Queue) unreadable(e segindex.Entry, group string, b []byte, f *Found, err error) ([]byte, int, error) {
 	eng := q.s.e
 	op := "read " + q.q.lane
 	if errors.Is(err, commitlog.ErrClosed) {
@@ -301,19 +310,28 @@ func (q Queue) unreadable(e segindex.Entry, b []byte, f *Found, err error) ([]by
 	}
 	eng.count.unread(err)
 	if errors.Is(err, commitlog.ErrCorrupt) && eng.cfg.OnCorruption == Quarantine {
-		q.lost(f.Next)
+		q.lost(group, f.Next, 1, false)
 		f.Lost, f.Next = f.Lost+1, f.Next+1
 		return b, 1, nil
 	}
-	eng.cfg.Logger.Error("a stored message cannot be read", slog.String("lane", q.q.lane), slog.Int64("offset", f.Next),
-		slog.Int64("position", e.Pos), slog.Any("error", err))
-	return b, 0, readError(err, op)
+	failure := readError(err, op)
+	eng.cfg.Logger.Error("a stored message cannot be read", slog.String("group", group), slog.String("lane", q.q.lane),
+		slog.Int64("offset", f.Next), slog.Int64("position", e.Pos), slog.Any("error", failure))
+	return b, 0, failure
 }
 
-// lost reports an offset whose message is lost by damage: clients elsewhere
-// cannot be told, so the log and the counters are.
-func (q Queue) lost(offset int64) {
-	_ = q.s.e.lost(&driver.GapError{Lane: q.q.lane, From: offset, To: offset + 1, Reason: driver.Damage}, "", "")
+// lost reports n offsets whose messages are lost by damage: clients elsewhere
+// cannot be told, so the log and the counters are. To a reader that is no group
+// nothing is lost.
+func (q Queue) lost(group string, offset int64, n int, unsure bool) {
+	g := &driver.GapError{Lane: q.q.lane, From: offset, To: offset + int64(n), Reason: driver.Damage, Unsure: unsure}
+	switch {
+	case group != "":
+		_ = q.s.e.lost(g, group, "")
+	case !unsure:
+		q.s.e.cfg.Logger.Warn("a reader without a group passes messages that damage has taken", slog.String("lane", g.Lane),
+			slog.Int64("from", g.From), slog.Int64("to", g.To))
+	}
 }
 
 // present makes the record at b[at:], the last one, what clients are to see: it

@@ -249,8 +249,12 @@ func TestQueue_ReadDamaged(t *testing.T) {
 		var lost int64
 		got = nil
 		for offset := int64(0); offset < q.Max(); {
-			b, f, err := q.Read(offset, embedded.Selection{Messages: 64, Bytes: 1 << 20}, nil)
+			b, f, err := q.Read(offset, embedded.Selection{Group: "g", Messages: 64, Bytes: 1 << 20}, nil)
 			k.must("read", err)
+			_, again, err := q.Read(offset, embedded.Selection{Messages: 64, Bytes: 1 << 20}, nil) // who is no group loses nothing
+			if k.must("read", err); again != f {
+				t.Errorf("got %+v without a group, %+v with one", again, f)
+			}
 			got = append(got, texts(records(t, b))...)
 			offset, lost = f.Next, lost+f.Lost
 		}
