@@ -50,7 +50,9 @@ type OnCorruption uint8
 const (
 	// Refuse: a damaged store does not open, and a lane does not get past a
 	// message whose bytes are found to have changed: its Fetch answers
-	// [driver.Corrupt] until somebody decides.
+	// [driver.Corrupt] until somebody decides. Opening reads what the last
+	// checkpoint does not tell; damage in older bytes is met when they are
+	// read, or by package offline.
 	Refuse OnCorruption = iota
 	// Quarantine: the store opens and serves everything else. The damaged
 	// range stays where it is, is never used again, is listed by

@@ -22,7 +22,9 @@
 //     lets what is stored be settled, decided and removed.
 //   - What is lost, by damage or because [Retention] was faster than a group, is
 //     told to the group by a [driver.GapError], counted by [Broker.Stats] and in
-//     metrics, and its queue offsets are never used again.
+//     metrics, and its queue offsets are never used again. The same gap tells,
+//     and nothing counts, what damage may have taken where the log leaves open
+//     whether there was anything.
 //   - Memory follows the number of queues and of files of the log, not of
 //     messages; so does the time to open, after a crash by at most what one
 //     file holds, or a few where answers mean no sync.

@@ -19,8 +19,8 @@ func queryConsumeTimeSpan(s *Server, _ *conn, req, resp *remoting.Command) error
 	for n := range t.queues() {
 		x := remoting.QueueTimeSpan{MessageQueue: s.messageQueue(topic, n), Min: -1, Max: -1}
 		q, ok := s.store.Queue(topic, n)
-		if ok && q.Max() > q.Min() {
-			x.Min, x.Max = s.storedMs(topic, n, q.Min()), s.storedMs(topic, n, q.Max()-1)
+		if ok && q.End() > q.Min() {
+			x.Min, x.Max = s.storedMs(topic, n, q.Min()), s.storedMs(topic, n, q.End()-1)
 		}
 		var at int64
 		if ok && known {

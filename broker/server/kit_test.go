@@ -79,6 +79,12 @@ func startStore(t *testing.T, dir string, cfg Config, p *pipes, extra []handler)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startOn(t, b, cfg, p, extra)
+}
+
+// startOn starts a server on a broker, which ends with it.
+func startOn(t *testing.T, b *embedded.Broker, cfg Config, p *pipes, extra []handler) *bundle {
+	t.Helper()
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		t.Fatal(err)

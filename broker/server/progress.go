@@ -31,10 +31,12 @@ func (s *Server) progress(group string, t topicConfig) []remoting.QueueProgress 
 	for n := range t.ReadQueues {
 		p := remoting.QueueProgress{MessageQueue: s.messageQueue(t.Name, n)}
 		if q, ok := s.store.Queue(t.Name, n); ok {
-			p.BrokerOffset = q.Max()
 			if known {
 				p.ConsumerOffset, _ = s.position(group, t.Name, n)
 			}
+			// Offsets that damage has left out at the end are no lag, neither
+			// before a group has passed them nor after.
+			p.BrokerOffset = max(q.End(), p.ConsumerOffset)
 			p.PullOffset = p.ConsumerOffset
 			p.LastTimestamp = s.storedMs(t.Name, n, p.ConsumerOffset-1)
 		}

@@ -1,0 +1,172 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
+)
+
+// logbook is a log that is read while it is written.
+type logbook struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logbook) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+// lines are the lines that hold all the words.
+func (l *logbook) lines(words ...string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+next:
+	for line := range strings.Lines(l.b.String()) {
+		for _, w := range words {
+			if !strings.Contains(line, w) {
+				continue next
+			}
+		}
+		n++
+	}
+	return n
+}
+
+// serveDamaged serves a store with one damaged message, the fifth of the ten of
+// topic U, behind the three of topic T, each with one queue.
+func serveDamaged(t *testing.T) (*bundle, *logbook) {
+	t.Helper()
+	dir := t.TempDir()
+	b, err := embedded.Open(dir, embedded.Config{Queues: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(topic string, n int) (pos int64) {
+		for i := range n {
+			r := b.Connect("main").Send(t.Context(), driver.SendRequest{Messages: []*driver.Message{{Topic: topic, Body: []byte("body")}}})
+			if r[0].Err != nil {
+				t.Fatal(r[0].Err)
+			}
+			if i == 4 {
+				if _, pos, err = message.ParseOffsetID(r[0].OffsetID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return pos
+	}
+	send("T", 3)
+	pos := send("U", 10)
+	if err := b.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"STATE-*", "*.idx"} {
+		names, _ := filepath.Glob(filepath.Join(dir, pattern))
+		for _, name := range names {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "00000000000000000000.log"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damage"), pos+100); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l := &logbook{}
+	if b, err = embedded.Open(dir, embedded.Config{OnCorruption: embedded.Quarantine, Logger: slog.New(slog.NewTextHandler(l, nil))}); err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, b, Config{Listen: "127.0.0.1:0"}, nil, nil), l
+}
+
+// Offsets that damage has left out at the end of a queue are neither messages
+// nor lag, whether a group has passed them or not, and are no loss.
+func TestDamage_LagAndCounts(t *testing.T) {
+	t.Parallel()
+	b, l := serveDamaged(t)
+	p := b.dial(t)
+	b.commit(t, "G", "T", 0, 3)
+	end := func() int64 {
+		a := p.wantCode(remoting.ResSuccess, request(remoting.ReqGetMaxOffset, "topic", "T", "queueId", "0"))
+		d := remoting.ReadFields("read", a.Fields)
+		return d.Int64("offset")
+	}
+	most := end()
+	if most <= 3 {
+		t.Fatalf("the queue goes on at %d, an offset that a lost message may have had", most)
+	}
+	progress := func(topic string) remoting.QueueProgress {
+		a := p.wantCode(remoting.ResSuccess, request(remoting.ReqGetConsumeStats, "consumerGroup", "G", "topic", topic))
+		stats, err := remoting.DecodeConsumeStats(a.Body)
+		if err != nil || len(stats.Queues) != 1 {
+			t.Fatalf("%s: %v", a.Body, err)
+		}
+		return stats.Queues[0]
+	}
+	extent := func(topic string) remoting.QueueStats {
+		a := p.wantCode(remoting.ResSuccess, request(remoting.ReqGetTopicStats, "topic", topic))
+		stats, err := remoting.DecodeTopicStats(a.Body)
+		if err != nil || len(stats.Queues) != 1 {
+			t.Fatalf("%s: %v", a.Body, err)
+		}
+		return stats.Queues[0]
+	}
+	if q := progress("T"); q.BrokerOffset != 3 || q.ConsumerOffset != 3 || q.LastTimestamp == 0 {
+		t.Errorf("before: %+v", q)
+	}
+	if q := extent("T"); q.Min != 0 || q.Max != 3 || q.LastUpdate == 0 {
+		t.Errorf("the topic reaches %+v", q)
+	}
+	if q := extent("U"); q.Max != 10 {
+		t.Errorf("the topic with later messages reaches %+v", q)
+	}
+	code, r, ms := p.pull(pulling("G", "T", 0, 3))
+	if code != remoting.ResPullRetryImmediately || r.NextBeginOffset != most || len(ms) > 0 {
+		t.Errorf("pulled %d, on at %d with %d messages", code, r.NextBeginOffset, len(ms))
+	}
+	b.store.Cursor("G", "T", 0).Commit(most)
+	if q := progress("T"); q.BrokerOffset != most || q.ConsumerOffset != most {
+		t.Errorf("behind: %+v", q)
+	}
+	if n := l.lines("level=ERROR", "to a group"); n > 0 || b.store.Stats().LostToDamage > 0 {
+		t.Errorf("%d lines, %d counted", n, b.store.Stats().LostToDamage)
+	}
+}
+
+// What is lost is lost to the group that pulls; to a tool that looks into the
+// queue nothing is.
+func TestDamage_NamesTheGroup(t *testing.T) {
+	t.Parallel()
+	b, l := serveDamaged(t)
+	p := b.dial(t)
+	for range 2 {
+		if _, r, ms := p.pull(pulling("TOOLS_CONSUMER", "U", 0, 0)); len(ms) != 9 || r.NextBeginOffset != 10 {
+			t.Fatalf("%d messages, on at %d", len(ms), r.NextBeginOffset)
+		}
+	}
+	if n := l.lines("level=WARN", "without a group", "lane=U/0", "from=4"); n != 2 || l.lines("to a group") > 0 || b.store.Stats().LostToDamage > 0 {
+		t.Errorf("%d lines, %d counted", n, b.store.Stats().LostToDamage)
+	}
+	p.pull(pulling("G", "U", 0, 0))
+	if n := l.lines("level=ERROR", "lost to a group", "group=G", "lane=U/0"); n != 1 || b.store.Stats().LostToDamage != 1 {
+		t.Errorf("%d lines, %d counted", n, b.store.Stats().LostToDamage)
+	}
+}
