@@ -32,7 +32,8 @@ what is kept
                              none), by whole files of 64 MiB, in memory of 16 MiB; the newest file stays
   -on-corruption refuse|quarantine
                              what to do about damaged bytes: not to start (the default), or to serve all
-                             others
+                             others. Older ones are met only when they are read, and then refused or passed
+                             over; sluice log verify DIR names them all
 
 who is served
   -listen HOST:PORT          where to listen, port 0 for a free one (default 127.0.0.1:9876)
