@@ -28,7 +28,8 @@ const (
 	EventGivenUp
 	// EventLost: the broker has lost messages of the lane in Subject before the
 	// group came to them; Err unwraps to a [*driver.GapError], which says which
-	// and why. Consumption goes on behind them.
+	// and why, and whether there were any for sure. Consumption goes on behind
+	// them.
 	EventLost
 )
 

@@ -245,6 +245,40 @@ func TestFetch_ErrorsAreRetried(t *testing.T) {
 	})
 }
 
+// What a broker has lost is an error and an event, and consumption goes on; what
+// it only may have lost is a warning.
+func TestFetch_Gap(t *testing.T) {
+	t.Parallel()
+	for unsure, want := range map[bool]string{false: `level=ERROR msg="messages are lost"`, true: `level=WARN msg="messages may be lost"`} {
+		synctest.Test(t, func(t *testing.T) {
+			broker := newFake()
+			var lost atomic.Bool
+			broker.onFetch = func() error {
+				if lost.CompareAndSwap(true, false) {
+					return &driver.Error{Code: driver.DataLoss, Op: "fetch", Err: &driver.GapError{Lane: "t/0", From: 3, To: 5, Reason: driver.Damage, Unsure: unsure}}
+				}
+				return nil
+			}
+			b := start(t, bundleOptions{broker: broker}, on(t, nop))
+			events := b.c.Events(t.Context(), 10)
+			lost.Store(true)
+			b.send("t", "m1")
+			time.Sleep(time.Second)
+			equal(t, "settlements", broker.settlements(), []string{"ack m1"})
+			if logs := b.logs.String(); !strings.Contains(logs, want) {
+				t.Errorf("unsure %v: logged %s", unsure, logs)
+			}
+			for len(events) > 0 {
+				e := <-events
+				if g, ok := errors.AsType[*driver.GapError](e.Err); e.Kind == listener.EventLost && ok && g.From == 3 {
+					return
+				}
+			}
+			t.Error("no event tells of the gap")
+		})
+	}
+}
+
 func TestLease_IsRenewedForEverythingHeld(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

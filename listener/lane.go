@@ -177,10 +177,14 @@ func (p *pump) ending(l *lane) {
 	}
 }
 
-// gap reports messages that the broker has lost; the next Fetch goes on behind
-// them.
+// gap reports messages that the broker has lost, or may have; the next Fetch
+// goes on behind them.
 func (p *pump) gap(l *lane, err error) {
-	l.log.LogAttrs(l.io, slog.LevelError, "messages are lost", slog.Any("error", err))
+	if g, ok := errors.AsType[*driver.GapError](err); ok && g.Unsure {
+		l.log.LogAttrs(l.io, slog.LevelWarn, "messages may be lost", slog.Any("error", err))
+	} else {
+		l.log.LogAttrs(l.io, slog.LevelError, "messages are lost", slog.Any("error", err))
+	}
 	p.tell(Event{Kind: EventLost, Subject: l.name, Err: err})
 }
 
