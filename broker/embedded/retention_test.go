@@ -1,11 +1,11 @@
 package embedded_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -181,40 +181,22 @@ func TestRetention_Pinned(t *testing.T) {
 	})
 }
 
-// Age alone removes whole files, a few at a time.
 // Who wants less kept than one file of the log takes is told that more is.
 func TestRetention_LessThanAFile(t *testing.T) {
 	t.Parallel()
-	for bytes, want := range map[int64]bool{0: false, 1: true, small.SegmentBytes - 1: true, small.SegmentBytes: false} {
-		var log bytesLog
+	for most, want := range map[int64]bool{0: false, 1: true, small.SegmentBytes - 1: true, small.SegmentBytes: false} {
+		var log bytes.Buffer
 		cfg := small
-		cfg.Retention.Bytes, cfg.Logger = bytes, slog.New(slog.NewTextHandler(&log, nil))
+		cfg.Retention.Bytes, cfg.Logger = most, slog.New(slog.NewTextHandler(&log, nil))
 		k := newKit(t, cfg)
-		k.stats()
+		k.must("close", k.b.Close(t.Context()))
 		if got := strings.Contains(log.String(), "more is kept than retention says"); got != want {
-			t.Errorf("Retention.Bytes %d: told is %v, want %v: %s", bytes, got, want, &log)
+			t.Errorf("Retention.Bytes %d: told is %v, want %v: %s", most, got, want, &log)
 		}
 	}
 }
 
-// bytesLog is a log that goroutines may write to.
-type bytesLog struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *bytesLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *bytesLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
+// Age alone removes whole files, a few at a time.
 func TestRetention_AgeAndPass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

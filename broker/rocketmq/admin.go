@@ -305,7 +305,7 @@ func (x groupAdmin) describe(ctx context.Context, op string, masters []string, i
 // systemGroup reports whether a group is one of RocketMQ's own.
 func systemGroup(name string) bool {
 	switch name {
-	case toolsGroup, "FILTERSRV_CONSUMER", "SELF_TEST_C_GROUP", "CLIENT_INNER_PRODUCER", "SELF_TEST_P_GROUP":
+	case message.ToolsGroup, "FILTERSRV_CONSUMER", "SELF_TEST_C_GROUP", "CLIENT_INNER_PRODUCER", "SELF_TEST_P_GROUP":
 		return true
 	}
 	return strings.HasPrefix(name, "CID_ONSAPI") || strings.HasPrefix(name, "CID_ONS-HTTP") || strings.HasPrefix(name, "CID_RMQ_SYS_") ||

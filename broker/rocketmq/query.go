@@ -13,14 +13,9 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
-const (
-	// toolsGroup is the group of RocketMQ's own tools; a pull in it moves
-	// nobody.
-	toolsGroup = "TOOLS_CONSUMER"
-	// queryMost is how many messages one query by key answers at most; stock
-	// brokers have 64.
-	queryMost = 64
-)
+// queryMost is how many messages one query by key answers at most; stock
+// brokers have 64.
+const queryMost = 64
 
 // query finds stored messages.
 type query struct{ c *conn }
@@ -244,7 +239,7 @@ func (c *conn) stored(ctx context.Context, q Queue, offset int64, limit int) ([]
 			return out, err
 		}
 		p := remoting.PullMessage{
-			Group: toolsGroup, Topic: q.Topic, QueueID: int32(q.ID), QueueOffset: at, MaxMessages: int32(min(limit-len(out), pullBatch)),
+			Group: message.ToolsGroup, Topic: q.Topic, QueueID: int32(q.ID), QueueOffset: at, MaxMessages: int32(min(limit-len(out), pullBatch)),
 			SysFlag: remoting.PullSubscription, Subscription: "*", ExpressionType: remoting.ExpressionTag, BrokerName: q.Broker,
 		}
 		req := &remoting.Command{Code: remoting.ReqPullMessage}

@@ -57,17 +57,9 @@ func handlePull(s *Server, c *conn, req, resp *remoting.Command) error {
 // and not the whole header, which may be large.
 func (p *pull) own(s *Server) {
 	p.group, p.topic = strings.Clone(p.group), strings.Clone(p.topic)
-	p.name()
 	p.cursor = s.store.Cursor(p.group, p.topic, p.queue)
 	if q, ok := s.store.Queue(p.topic, p.queue); ok {
 		p.from = q
-	}
-}
-
-// name says for whom is read; tools that look into a queue lose nothing.
-func (p *pull) name() {
-	if p.group != toolsGroup {
-		p.sel.Group = p.group
 	}
 }
 
@@ -76,9 +68,6 @@ const (
 	// for messages in memory, and more messages than its clients ask for.
 	pullBytes    = 256 << 10
 	pullMessages = 1024
-	// toolsGroup is the group in which RocketMQ's tools and ours look into
-	// queues: it consumes nothing.
-	toolsGroup = "TOOLS_CONSUMER"
 	// suspendMost bounds how long a pull is held: less than the half minute
 	// after which clients give up.
 	suspendMost = 25 * time.Second
@@ -134,7 +123,6 @@ func (p *pull) prepare(s *Server, h *remoting.PullMessage) error {
 		bytes = min(bytes, int(h.MaxBytes))
 	}
 	p.sel = sub.selection(max(1, min(int(h.MaxMessages), pullMessages)), bytes)
-	p.name()
 	p.cursor = s.store.Cursor(p.group, p.topic, p.queue)
 	p.offset, p.asked = h.QueueOffset, h.QueueOffset
 	return nil
@@ -209,7 +197,11 @@ func (p *pull) evaluate(s *Server, resp *remoting.Command) error {
 
 // read reads messages into the answer.
 func (p *pull) read(s *Server, resp *remoting.Command, x *remoting.PullResult) error {
-	body, found, err := p.from.Read(p.offset, p.sel, nil)
+	sel := p.sel
+	if p.group != message.ToolsGroup { // to a tool that looks into a queue nothing is lost
+		sel.Group = p.group
+	}
+	body, found, err := p.from.Read(p.offset, sel, nil)
 	if err != nil {
 		return refuse(remoting.ResSystemError, "%v", err)
 	}

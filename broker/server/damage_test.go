@@ -1,13 +1,12 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -16,37 +15,19 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
-// logbook is a log that is read while it is written.
-type logbook struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logbook) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-// lines are the lines that hold all the words.
-func (l *logbook) lines(words ...string) (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-next:
-	for line := range strings.Lines(l.b.String()) {
-		for _, w := range words {
-			if !strings.Contains(line, w) {
-				continue next
-			}
+// lines are the lines of a log that hold all the words.
+func lines(log *syncBuffer, words ...string) (n int) {
+	for line := range strings.Lines(log.String()) {
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+			n++
 		}
-		n++
 	}
 	return n
 }
 
 // serveDamaged serves a store with one damaged message, the fifth of the ten of
 // topic U, behind the three of topic T, each with one queue.
-func serveDamaged(t *testing.T) (*bundle, *logbook) {
+func serveDamaged(t *testing.T) (*bundle, *syncBuffer) {
 	t.Helper()
 	dir := t.TempDir()
 	b, err := embedded.Open(dir, embedded.Config{Queues: 1})
@@ -90,7 +71,7 @@ func serveDamaged(t *testing.T) (*bundle, *logbook) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l := &logbook{}
+	l := &syncBuffer{}
 	if b, err = embedded.Open(dir, embedded.Config{OnCorruption: embedded.Quarantine, Logger: slog.New(slog.NewTextHandler(l, nil))}); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +127,7 @@ func TestDamage_LagAndCounts(t *testing.T) {
 	if q := progress("T"); q.BrokerOffset != most || q.ConsumerOffset != most {
 		t.Errorf("behind: %+v", q)
 	}
-	if n := l.lines("level=ERROR", "to a group"); n > 0 || b.store.Stats().LostToDamage > 0 {
+	if n := lines(l, "level=ERROR", "to a group"); n > 0 || b.store.Stats().LostToDamage > 0 {
 		t.Errorf("%d lines, %d counted", n, b.store.Stats().LostToDamage)
 	}
 }
@@ -162,11 +143,11 @@ func TestDamage_NamesTheGroup(t *testing.T) {
 			t.Fatalf("%d messages, on at %d", len(ms), r.NextBeginOffset)
 		}
 	}
-	if n := l.lines("level=WARN", "without a group", "lane=U/0", "from=4"); n != 2 || l.lines("to a group") > 0 || b.store.Stats().LostToDamage > 0 {
+	if n := lines(l, "level=WARN", "without a group", "lane=U/0", "from=4"); n != 2 || lines(l, "to a group") > 0 || b.store.Stats().LostToDamage > 0 {
 		t.Errorf("%d lines, %d counted", n, b.store.Stats().LostToDamage)
 	}
 	p.pull(pulling("G", "U", 0, 0))
-	if n := l.lines("level=ERROR", "lost to a group", "group=G", "lane=U/0"); n != 1 || b.store.Stats().LostToDamage != 1 {
+	if n := lines(l, "level=ERROR", "lost to a group", "group=G", "lane=U/0"); n != 1 || b.store.Stats().LostToDamage != 1 {
 		t.Errorf("%d lines, %d counted", n, b.store.Stats().LostToDamage)
 	}
 }

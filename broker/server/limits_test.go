@@ -440,9 +440,9 @@ func TestOpen_Exposed(t *testing.T) {
 	}{
 		{"all addresses", Config{Listen: "0.0.0.0:0"}, &ExposedError{Address: "0.0.0.0:0", NoTLS: true, NoACL: true}, "Config.TLS", "Config.ACL"},
 		{"no host", Config{Listen: ":0"}, &ExposedError{Address: ":0", NoTLS: true, NoACL: true}, "InsecureListen", "127.0.0.1"},
-		{"IPv6", Config{Listen: "[::]:0", ACL: acl}, &ExposedError{Address: "[::]:0", NoTLS: true, NoACL: false}, "Config.TLS", "InsecureListen"},
-		{"permissive TLS", Config{Listen: "0.0.0.0:0", ACL: acl, TLS: testTLS(t).server, TLSMode: TLSPermissive}, &ExposedError{Address: "0.0.0.0:0", NoTLS: true, NoACL: false}, "required TLS", ""},
-		{"TLS without accounts", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server}, &ExposedError{Address: "0.0.0.0:0", NoTLS: false, NoACL: true}, "Config.ACL", ""},
+		{"IPv6", Config{Listen: "[::]:0", ACL: acl}, &ExposedError{Address: "[::]:0", NoTLS: true}, "Config.TLS", "InsecureListen"},
+		{"permissive TLS", Config{Listen: "0.0.0.0:0", ACL: acl, TLS: testTLS(t).server, TLSMode: TLSPermissive}, &ExposedError{Address: "0.0.0.0:0", NoTLS: true}, "required TLS", ""},
+		{"TLS without accounts", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server}, &ExposedError{Address: "0.0.0.0:0", NoACL: true}, "Config.ACL", ""},
 		{"trust in all", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server, ACL: trusting("*", "10.0.0.1")}, &ExposedError{Address: "0.0.0.0:0", TrustsAll: true}, "globalWhiteRemoteAddresses", "InsecureListen"},
 		{"trust in all by octets", Config{Listen: "0.0.0.0:0", TLS: testTLS(t).server, ACL: trusting("0-255.*.*.*", "10.0.0.1")}, &ExposedError{Address: "0.0.0.0:0", TrustsAll: true}, "certificates of clients", ""},
 		{"no signatures from all", Config{Listen: "[::]:0", TLS: testTLS(t).server, ACL: trusting("10.0.0.0/8", "::/0")}, &ExposedError{Address: "[::]:0", TrustsAll: true}, "whiteRemoteAddress", ""},

@@ -232,7 +232,7 @@ func (f *serveFlags) checkAdvertise() {
 }
 
 // checkExposed refuses an address that others reach, unless it is safe. The
-// server would, too, but when the store is open already.
+// server would, too, by the names of its Config instead of the flags.
 func (f *serveFlags) checkExposed() {
 	if f.net.InsecureListen || f.addr == nil || f.loopback() {
 		return

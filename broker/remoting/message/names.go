@@ -89,6 +89,9 @@ const (
 
 // Names of topics and groups with a meaning of their own.
 const (
+	// ToolsGroup is the consumer group that RocketMQ's brokers keep for tools: it
+	// consumes nothing, and a pull in it moves nobody.
+	ToolsGroup = "TOOLS_CONSUMER"
 	// AutoCreateTopic is the template of topics that a send creates.
 	AutoCreateTopic = "TBW102"
 	// ScheduleTopic holds delayed messages, one queue for each level.

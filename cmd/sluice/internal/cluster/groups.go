@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
 // RedriveGroup is the consumer group whose positions tell how far the dead
@@ -109,7 +110,7 @@ func systemGroup(name string) bool {
 		return true
 	}
 	switch name {
-	case "DEFAULT_CONSUMER", "DEFAULT_PRODUCER", "TOOLS_CONSUMER", "SCHEDULE_CONSUMER", "FILTERSRV_CONSUMER", "__MONITOR_CONSUMER",
+	case "DEFAULT_CONSUMER", "DEFAULT_PRODUCER", message.ToolsGroup, "SCHEDULE_CONSUMER", "FILTERSRV_CONSUMER", "__MONITOR_CONSUMER",
 		"CLIENT_INNER_PRODUCER", "SELF_TEST_P_GROUP", "SELF_TEST_C_GROUP", "CID_ONS-HTTP-PROXY", "CID_SYS_RMQ_TRANS", RedriveGroup:
 		return true
 	}

@@ -267,12 +267,8 @@ func (c *Cluster) readUpTo(ctx context.Context, q queueOf, topic string, at, end
 	return all, nil
 }
 
-const (
-	// toolsGroup is the consumer group that RocketMQ's brokers keep for tools.
-	toolsGroup = "TOOLS_CONSUMER"
-	// pullMost is how many messages one pull asks for, as RocketMQ's clients do.
-	pullMost = 32
-)
+// pullMost is how many messages one pull asks for, as RocketMQ's clients do.
+const pullMost = 32
 
 // pull reads some messages of a queue, and answers where to go on.
 func (c *Cluster) pull(ctx context.Context, q queueOf, topic string, at int64, f Filter) ([]*Message, int64, error) {
@@ -280,7 +276,7 @@ func (c *Cluster) pull(ctx context.Context, q queueOf, topic string, at int64, f
 		remoting.ResPullNotFound, remoting.ResPullRetryImmediately, remoting.ResPullOffsetMoved,
 	}}
 	x := remoting.PullMessage{
-		Group: toolsGroup, Topic: topic, QueueID: int32(q.queue), QueueOffset: at, MaxMessages: pullMost,
+		Group: message.ToolsGroup, Topic: topic, QueueID: int32(q.queue), QueueOffset: at, MaxMessages: pullMost,
 		SysFlag: remoting.PullSubscription, Subscription: cmp.Or(f.Expression, "*"), BrokerName: q.Name,
 	}
 	if f.SQL {

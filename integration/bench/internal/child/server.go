@@ -1,6 +1,7 @@
 package child
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -45,6 +46,15 @@ func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return string(o.text)
+}
+
+// Build compiles the command of a package, from the folder of this module.
+func Build(path, pkg string) error {
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", path, pkg).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("go build in the folder of this module: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // Serve starts a program that serves. Its outputs are kept unless the command

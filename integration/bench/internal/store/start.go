@@ -1,10 +1,8 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/sluicemq/sluice/integration/bench/internal/child"
@@ -48,9 +46,8 @@ func startStep(b *row.Bench, dir string) (measure.Figures, error) {
 func buildPrograms(dir string, _ int) error {
 	for _, name := range programs {
 		path := filepath.Join(dir, name)
-		build := exec.CommandContext(context.Background(), "go", "build", "-o", path, startPackages+name)
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build in the folder of this module: %w\n%s", err, out)
+		if err := child.Build(path, startPackages+name); err != nil {
+			return err
 		}
 		p, err := child.Program(path, filepath.Join(dir, "warm-"+name))
 		if err != nil {

@@ -126,16 +126,7 @@ func (d *Bed) flow(name, side string, rate int, open opener) row.Step {
 func besideFlows(rate int) []row.Step {
 	loop := func(what string, open func(dir string, f *measure.Flow, wait bool) (measure.Pipeline, error)) row.Step {
 		return row.Do(beside10(what, rate), func(b *row.Bench, dir string) (measure.Figures, error) {
-			f := measure.NewFlow(publishers, window, float64(rate), b.For/2, 2*b.For)
-			p, err := open(dir, f, rate > 0)
-			if err != nil {
-				return nil, err
-			}
-			r, err := f.Run(p)
-			if err = errors.Join(err, p.Close()); err != nil {
-				return nil, err
-			}
-			return r.Figures(), nil
+			return passFlow(b, float64(rate), nil, func(f *measure.Flow) (measure.Pipeline, error) { return open(dir, f, rate > 0) })
 		})
 	}
 	return []row.Step{

@@ -92,14 +92,19 @@ func pass(b *row.Bench, t *target, topic string) (measure.Figures, error) {
 	return passBy(b, t, topic, 0, func(f *measure.Flow) (measure.Pipeline, error) { return apache.NewPipeline(t.nameServer, topic, f) })
 }
 
-// passBy lets messages pass through a new topic, at most or at a rate, twice as
-// long as a loop: at first messages only pile up.
+// passBy lets messages pass through a new topic.
 func passBy(b *row.Bench, t *target, topic string, rate float64, open func(*measure.Flow) (measure.Pipeline, error)) (measure.Figures, error) {
 	if err := t.makeTopic(topic); err != nil {
 		return nil, err
 	}
+	return passFlow(b, rate, t.pids(), open)
+}
+
+// passFlow lets messages pass, at most or at a rate, twice as long as a loop: at
+// first messages only pile up. servers are the processes that do the other half.
+func passFlow(b *row.Bench, rate float64, servers []int, open func(*measure.Flow) (measure.Pipeline, error)) (measure.Figures, error) {
 	f := measure.NewFlow(publishers, window, rate, b.For/2, 2*b.For)
-	f.Servers = t.pids()
+	f.Servers = servers
 	p, err := open(f)
 	if err != nil {
 		return nil, err

@@ -23,11 +23,7 @@ const relayPackage = "github.com/sluicemq/sluice/integration/bench/internal/limi
 func relayApartFlow(rate int) row.Step {
 	return row.Do(beside10(relayApart, rate), func(b *row.Bench, dir string) (measure.Figures, error) {
 		built, err := b.Keep(relayApart, 0, func(dir string, _ int) error {
-			out, err := exec.CommandContext(context.Background(), "go", "build", "-o", filepath.Join(dir, relayApart), relayPackage).CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("build the relay: %w\n%s", err, out)
-			}
-			return nil
+			return child.Build(filepath.Join(dir, relayApart), relayPackage)
 		})
 		if err != nil {
 			return nil, err
@@ -44,22 +40,9 @@ func relayApartFlow(rate int) row.Step {
 		if err != nil {
 			return nil, err
 		}
-		f, err := passRelay(b, s, addr, rate)
+		f, err := passFlow(b, float64(rate), []int{s.PID()}, func(f *measure.Flow) (measure.Pipeline, error) {
+			return limit.DialRelay(addr, publishers, f, true)
+		})
 		return f, errors.Join(err, s.Kill())
 	})
-}
-
-// passRelay passes messages through a relay.
-func passRelay(b *row.Bench, s *child.Server, addr string, rate int) (measure.Figures, error) {
-	f := measure.NewFlow(publishers, window, float64(rate), b.For/2, 2*b.For)
-	f.Servers = []int{s.PID()}
-	p, err := limit.DialRelay(addr, publishers, f, true)
-	if err != nil {
-		return nil, err
-	}
-	r, err := f.Run(p)
-	if err = errors.Join(err, p.Close()); err != nil {
-		return nil, err
-	}
-	return r.Figures(), nil
 }
