@@ -12,6 +12,7 @@ type ahead struct {
 	next   int64 // position of the next valid frame, -1 if there is none
 	synced int64 // the largest durable position that frames there prove
 	end    int64 // position behind the last byte that is not zero
+	blank  bool  // the rest of the segment that holds the place is zeros
 }
 
 // lookAhead searches for frames behind pos, in the rest of segment i and in all
@@ -24,6 +25,9 @@ func (r *recovery) lookAhead(i int, pos int64) (ahead, error) {
 		a.end = max(a.end, s.base)
 		if err := r.search(&a, j, max(pos-s.base, 0)); err != nil {
 			return a, fmt.Errorf("look ahead in %s: %w", s.name, err)
+		}
+		if j == i {
+			a.blank = a.end == pos
 		}
 		if a.next >= 0 && max(a.synced, r.synced) > pos {
 			break

@@ -109,7 +109,8 @@
 //
 // # Recovery
 //
-// Open reads every frame, or those from where Options.From says. At the first
+// Open reads every frame, or those from where Options.From says unless a file in
+// front of that is missing or too short for the positions in it. At the first
 // position X that holds none, and that is in no known hole, it looks ahead,
 // through all later segments. There is a proof that more than X was durable if
 // the manifest says so, or if any valid frame, before or behind, was built when

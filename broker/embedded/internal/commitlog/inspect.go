@@ -70,8 +70,9 @@ type Report struct {
 }
 
 // Inspect reads a whole store and reports every damage. It never writes and
-// takes no lock, so it can read a copy on a read-only disk; in a store that is
-// open at the same time it may see a torn tail, or a segment vanish.
+// takes no lock, so it can read a copy on a read-only disk. What a store that is
+// open writes at the same time is no damage, but it may see a torn tail, or a
+// segment vanish.
 //
 // The error is one of the file system or of Visitor.Frame, [ErrNotAStore] or
 // [ErrVersion]; damage is none.
@@ -98,17 +99,7 @@ func (in *inspection) damage(d Damage) {
 }
 
 func (in *inspection) run() (err error) {
-	found, err := list(in.fs)
-	if err != nil {
-		return err
-	}
-	if len(found.manifests) == 0 && len(found.segments) == 0 {
-		if err = found.check(); err == nil {
-			err = fmt.Errorf("%w: it is empty", ErrNotAStore)
-		}
-		return err
-	}
-	man, fallback, err := in.manifest(found)
+	found, man, fallback, err := in.begin()
 	if err != nil {
 		return err
 	}
@@ -153,12 +144,58 @@ func (in *inspection) walk(r *recovery) error {
 	return err
 }
 
-// manifest answers the manifest that Open would use, and reports all that
-// cannot be read.
-func (in *inspection) manifest(found listing) (man manifest, fallback bool, err error) {
+// begin answers the files of the store and the manifest that Open would use, and
+// reports all manifests that cannot be read. In a store in use they are replaced
+// and removed meanwhile; then it looks again.
+func (in *inspection) begin() (found listing, man manifest, fallback bool, err error) {
+	for try := 0; ; try++ {
+		before, _ := readCurrent(in.fs)
+		if found, err = list(in.fs); err != nil {
+			return found, man, false, err
+		}
+		if len(found.manifests) == 0 && len(found.segments) == 0 {
+			if err = found.check(); err == nil {
+				err = fmt.Errorf("%w: it is empty", ErrNotAStore)
+			}
+			return found, man, false, err
+		}
+		var wrong []Damage
+		in.report.Manifest = ""
+		if man, fallback, wrong, err = in.manifest(found); err != nil {
+			return found, man, false, err
+		}
+		if after, _ := readCurrent(in.fs); (len(wrong) > 0 || in.report.Manifest == "") && after != before && try < maxLooks {
+			continue
+		}
+		for _, d := range wrong {
+			in.damage(d)
+		}
+		if in.report.Manifest == "" {
+			return found, man, fallback, nil
+		}
+		// Listed again, as the manifest says what must be there. It is another
+		// one if segments were removed.
+		start := man.start
+		if found, err = list(in.fs); err != nil {
+			return found, man, false, err
+		}
+		if now, _, why, err := loadManifest(in.fs, found); err != nil || why != "" || now.start == start || try == maxLooks {
+			return found, man, fallback, nil
+		}
+	}
+}
+
+// maxLooks is how often a store in use may be met just when it removes files.
+const maxLooks = 10
+
+// manifest answers the manifest that Open would use, and all that cannot be read.
+func (in *inspection) manifest(found listing) (man manifest, fallback bool, wrong []Damage, err error) {
 	if found.current {
-		if _, err := readCurrent(in.fs); err != nil {
-			in.damage(Damage{File: currentName, Pos: -1, End: -1, Reason: err.Error()})
+		switch g, err := readCurrent(in.fs); {
+		case err != nil:
+			wrong = append(wrong, Damage{File: currentName, Pos: -1, End: -1, Reason: err.Error()})
+		case !slices.Contains(found.manifests, g):
+			wrong = append(wrong, Damage{File: manifestName(g), Pos: -1, End: -1, Reason: "it is missing, although " + currentName + " names it"})
 		}
 	}
 	for _, g := range slices.Backward(found.manifests) {
@@ -171,25 +208,25 @@ func (in *inspection) manifest(found listing) (man manifest, fallback bool, err 
 			err = fmt.Errorf("it holds generation %d", m.generation)
 		}
 		if err != nil && !errors.Is(err, ErrVersion) {
-			in.damage(Damage{File: manifestName(g), Length: int64(len(b)), Pos: -1, End: -1, Reason: err.Error()})
+			wrong = append(wrong, Damage{File: manifestName(g), Length: int64(len(b)), Pos: -1, End: -1, Reason: err.Error()})
 		}
 	}
 	if len(found.manifests) == 0 {
-		in.damage(Damage{File: manifestPrefix + "*", Pos: -1, End: -1, Reason: "there is no manifest"})
-		return manifest{}, false, nil
+		wrong = append(wrong, Damage{File: manifestPrefix + "*", Pos: -1, End: -1, Reason: "there is no manifest"})
+		return manifest{}, false, wrong, nil
 	}
 	man, name, why, err := loadManifest(in.fs, found)
 	if errors.Is(err, ErrCorrupt) {
-		return manifest{}, false, nil // all of them are reported
+		return manifest{}, false, wrong, nil // all of them are wrong
 	}
 	if err != nil {
-		return man, false, err
+		return man, false, wrong, err
 	}
 	in.report.Manifest = name
 	in.report.Generation, _ = parseManifestName(name)
 	in.report.Epoch, in.report.Created = man.epoch, time.Unix(0, man.created)
 	in.report.Clean, in.report.Synced = man.clean && why == "", man.synced
-	return man, why != "", nil
+	return man, why != "", wrong, nil
 }
 
 // guess takes from the first segment that has a frame what no manifest says.

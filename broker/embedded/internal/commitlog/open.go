@@ -32,7 +32,8 @@ type Options struct {
 	// From is asked once the manifest is read, and answers where replay is to
 	// begin: a position that the caller took at the beginning of a frame, or at
 	// the end of the log, and that was durable. An answer that is not from
-	// Start to Synced means Start, as does nil. Nothing before it is read.
+	// Start to Synced means Start, as does nil, and as it does if a file in front
+	// of it is missing or short. Nothing before it is read.
 	From func(Known) int64
 	// Logger receives what recovery decides. Defaults to none.
 	Logger *slog.Logger
@@ -177,8 +178,8 @@ func (r *recovery) from(ask func(Known) int64) int64 {
 		k.Bases = append(k.Bases, s.base)
 	}
 	pos := ask(k)
-	// A short file in front of it is damage that a walk must see.
-	if pos < r.man.start || pos > r.man.synced || r.short >= 0 && r.short < pos {
+	// A file that is missing or short in front of it is damage that a walk must see.
+	if pos < r.man.start || pos > r.man.synced || !r.present(pos) {
 		return r.man.start
 	}
 	return pos

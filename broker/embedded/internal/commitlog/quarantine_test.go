@@ -315,9 +315,55 @@ func TestFrom(t *testing.T) {
 	if _, _, _, err := at(recs[4].pos); !errors.Is(err, commitlog.ErrCorrupt) {
 		t.Fatalf("before the damage: %v", err)
 	}
-	check(t, m.Remove(segs[1].Name))
-	if _, _, _, err := at(recs[30].pos); !errors.Is(err, commitlog.ErrCorrupt) {
-		t.Fatalf("a missing segment before: %v", err)
+}
+
+// A file that is missing or short in front of the place where the caller begins
+// is damage, whichever it is; that of a known hole is not.
+func TestFrom_MissingOrShortSegments(t *testing.T) {
+	t.Parallel()
+	_, recs, segs := damaged(t, 1000)
+	end := recs[39].pos + commitlog.FrameSize(len(recs[39].payload))
+	for i, seg := range segs {
+		for _, size := range []int64{-1, 0, 100, seg.End - seg.Base - 1} {
+			m, _, _ := damaged(t, 1000)
+			name := seg.Name
+			if size < 0 {
+				check(t, m.Remove(name))
+			} else {
+				patch(t, m, name, func(f vfs.File, _ int64) { check(t, f.Truncate(size)) })
+			}
+			opts := commitlog.Options{FS: m, SegmentBytes: 1000, From: func(commitlog.Known) int64 { return end }}
+			_, _, _, err := openWith(opts)
+			damage, ok := errors.AsType[*commitlog.CorruptError](err)
+			if !ok || damage.Segment != name && damage.Segment != segs[max(i-1, 0)].Name {
+				t.Fatalf("segment %d of size %d: %v", i, size, err)
+			}
+			if size < 0 && i+1 < len(segs) && (damage.Segment != name || damage.Reason != "the segment is missing") {
+				t.Errorf("missing segment %d: %v", i, err)
+			}
+			opts.OnCorruption = commitlog.Quarantine
+			l, got, rec, err := openWith(opts)
+			check(t, err)
+			check(t, l.Close())
+			if len(rec.New) != 1 || rec.Replayed != 0 || len(got) >= len(recs) {
+				t.Fatalf("segment %d of size %d: %d frames, %+v", i, size, len(got), rec)
+			}
+			opts.OnCorruption = commitlog.Refuse
+			l, got, rec, err = openWith(opts)
+			check(t, err)
+			check(t, l.Close())
+			if rec.Replayed != end || len(got) > 0 {
+				t.Fatalf("segment %d of size %d, again: %d frames, %+v", i, size, len(got), rec)
+			}
+		}
+	}
+	m, _, _ := damaged(t, 1000)
+	for _, seg := range segs {
+		check(t, m.Remove(seg.Name))
+	}
+	_, _, _, err := openWith(commitlog.Options{FS: m, SegmentBytes: 1000, From: func(commitlog.Known) int64 { return end }})
+	if damage, ok := errors.AsType[*commitlog.CorruptError](err); !ok || damage.Segment != segs[0].Name || damage.Length != end {
+		t.Errorf("all are missing: %v", err)
 	}
 }
 
@@ -348,6 +394,62 @@ func TestInspect_Manifests(t *testing.T) {
 		if len(report.Damage) != victims || (report.Manifest == "") != (victims >= 2) || report.End != recs[39].pos+commitlog.FrameSize(len(recs[39].payload)) {
 			t.Fatalf("%d victims: %+v", victims, report)
 		}
+	}
+}
+
+// A manifest that is gone is damage, but not one that a store in use has replaced
+// meanwhile.
+func TestInspect_MissingManifest(t *testing.T) {
+	t.Parallel()
+	m, _, _ := damaged(t, 1000)
+	current := func() string {
+		report, err := commitlog.Inspect(m, commitlog.Visitor{})
+		check(t, err)
+		return report.Manifest
+	}
+	name := current()
+	check(t, m.Remove(name))
+	report, err := commitlog.Inspect(m, commitlog.Visitor{})
+	check(t, err)
+	if len(report.Damage) != 1 || report.Damage[0].File != name || !strings.Contains(report.Damage[0].Reason, "missing") {
+		t.Errorf("%+v", report.Damage)
+	}
+}
+
+// While a store is inspected it may be written, synced and given new manifests
+// and files; whatever of that is seen is no damage.
+func TestInspect_StoreInUse(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		m := vfs.NewMem()
+		l, _, _ := mustOpen(t, m, 4000)
+		n := rnd.IntN(60)
+		appendAll(t, l, 0, n, 40)
+		check(t, l.Flush())
+		fsys := vfs.Inject(m, func(vfs.Op) error {
+			switch k := rnd.IntN(20); {
+			case k == 0:
+				check(t, l.Sync())
+				check(t, l.Checkpoint())
+				return nil
+			case k > 8:
+				return nil
+			}
+			for range rnd.IntN(3) { // the second one proves that the first is durable
+				appendAll(t, l, n, n+1, 40)
+				n++
+				check(t, l.Flush())
+				check(t, l.Sync())
+			}
+			return nil
+		})
+		report, err := commitlog.Inspect(fsys, commitlog.Visitor{})
+		check(t, err)
+		if len(report.Damage) > 0 {
+			t.Fatalf("seed %d: %v", seed, report.Damage)
+		}
+		check(t, l.Close())
 	}
 }
 

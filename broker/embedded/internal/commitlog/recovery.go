@@ -41,13 +41,12 @@ type recovery struct {
 	man      manifest
 	maxFrame int64
 	replay   func(Frame) error
-	damaged  func(Hole)                                 // told of each new hole; may be nil
+	damaged  func(Hole)                                 // told of each new hole; nil if nobody else writes meanwhile
 	bad      func(s *segment) func(int64, int64, error) // see window; may be nil
 
 	segs      []*segment
 	extents   []int64  // how many bytes of each segment may hold frames
 	leftovers []string // segments that a trim was about to remove
-	short     int64    // base of the first segment that is shorter than the positions in it, -1 if none is
 
 	holes  []Hole // known and new, ascending
 	epoch  uint32 // of the last good frame
@@ -60,7 +59,7 @@ type recovery struct {
 // openSegments opens the files of the log, from the manifest's start on. It
 // writes nothing.
 func (r *recovery) openSegments(bases []int64, fallback bool, open func(string) (vfs.File, error)) error {
-	r.holes, r.short = r.man.holes, -1
+	r.holes = r.man.holes
 	for len(bases) > 1 && bases[1] <= r.man.start {
 		r.leftovers = append(r.leftovers, segmentName(bases[0]))
 		bases = bases[1:]
@@ -79,14 +78,28 @@ func (r *recovery) openSegments(bases []int64, fallback bool, open func(string) 
 			return err
 		}
 		if i+1 < len(bases) {
-			if size < bases[i+1]-base && r.short < 0 {
-				r.short = base
-			}
 			size = min(size, bases[i+1]-base)
 		}
 		r.extents = append(r.extents, size)
 	}
 	return nil
+}
+
+// present reports whether files are there for all positions before pos that are
+// in no known hole.
+func (r *recovery) present(pos int64) bool {
+	for at := r.man.start; at < pos; {
+		if h, ok := holeAt(r.holes, at); ok {
+			at = h.End
+			continue
+		}
+		i := segmentAt(r.segs, at)
+		if i < 0 || at-r.segs[i].base >= r.extents[i] {
+			return false
+		}
+		at = r.segs[i].base + r.extents[i]
+	}
+	return true
 }
 
 // walk replays everything from a position on, and decides where the log ends.
@@ -110,11 +123,11 @@ func (r *recovery) walk(from int64) error {
 				continue
 			}
 		}
-		next, err := r.judge(i, pos, reason)
+		next, end, err := r.judge(i, pos, reason)
 		if err != nil {
 			return err
 		}
-		if next == pos {
+		if end {
 			r.report.End = pos
 			return nil
 		}
@@ -197,14 +210,14 @@ func (r *recovery) frame(w *window, base, off int64) (h header, payload []byte, 
 
 // judge decides what the place at pos is, where segment i (-1: none) holds no
 // frame: the end of the log, which may leave something to be cut off, or
-// damage. It answers where to go on, pos for the end.
-func (r *recovery) judge(i int, pos int64, reason string) (next int64, err error) {
+// damage. It answers where to go on, unless it is the end.
+func (r *recovery) judge(i int, pos int64, reason string) (next int64, end bool, err error) {
 	if i == len(r.segs)-1 && r.man.clean && r.man.synced == pos && r.synced == pos {
-		return pos, nil // nothing was written behind it, so there is nothing to look for
+		return pos, true, nil // nothing was written behind it, so there is nothing to look for
 	}
 	ahead, err := r.lookAhead(i, pos)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	r.synced = max(r.synced, ahead.synced)
 	if r.synced <= pos {
@@ -214,26 +227,70 @@ func (r *recovery) judge(i int, pos int64, reason string) (next int64, err error
 			r.logger.Warn("the log has a torn tail", slog.Int64("position", pos),
 				slog.Int64("bytes", r.report.TruncatedBytes), slog.String("reason", reason))
 		}
-		return pos, nil
+		return pos, true, nil
 	}
-	base, end := pos, ahead.next
-	if i >= 0 {
-		base = r.segs[i].base
+	if written, err := r.written(i, pos); written || err != nil {
+		return pos, false, err
 	}
-	if end < 0 {
-		end = max(r.synced, ahead.end)
+	next = ahead.next
+	if next < 0 {
+		next = max(r.synced, ahead.end)
 	}
+	base, reason := r.blame(i, pos, reason, ahead)
 	if h := holeFrom(r.holes, pos); h < len(r.holes) {
-		end = min(end, r.holes[h].Pos)
+		next = min(next, r.holes[h].Pos)
 	}
-	hole := newHole(pos, end, base, reason)
+	hole := newHole(pos, next, base, reason)
 	if r.policy == Refuse {
 		if i >= 0 && i+1 < len(r.segs) {
-			end = min(end, r.segs[i+1].base)
+			next = min(next, r.segs[i+1].base)
 		}
-		return 0, &CorruptError{Segment: hole.Segment, Offset: hole.Offset, Length: end - pos, Reason: reason}
+		return 0, false, &CorruptError{Segment: hole.Segment, Offset: hole.Offset, Length: next - pos, Reason: reason}
 	}
-	return end, r.quarantine(hole)
+	return next, false, r.quarantine(hole)
+}
+
+// written reports whether the frame at pos of segment i, which should be there and
+// was not, has come since it was looked for: somebody writes the store while it is
+// inspected, and later frames were read later.
+func (r *recovery) written(i int, pos int64) (bool, error) {
+	if i < 0 || r.damaged == nil {
+		return false, nil
+	}
+	s := r.segs[i]
+	size, err := s.file.Size()
+	if err != nil {
+		return false, err
+	}
+	if i+1 < len(r.segs) {
+		size = min(size, r.segs[i+1].base-s.base)
+	}
+	r.extents[i] = size
+	w := r.window(s, size)
+	h, _, reason, err := r.frame(w, s.base, pos-s.base)
+	r.buf = w.b
+	return reason == "" && h.store == r.man.store && h.epoch >= r.epoch, err
+}
+
+// blame answers the base of the segment that damage at pos is in, and what is
+// wrong there. Where segment i (-1: none) ends in front of positions that were
+// durable, and holds nothing behind pos, the one that should begin at pos is
+// missing; unless segment i itself was cut off just there.
+func (r *recovery) blame(i int, pos int64, reason string, a ahead) (base int64, why string) {
+	if i < 0 {
+		return pos, reason
+	}
+	base, to := r.segs[i].base, r.synced
+	if i+1 < len(r.segs) {
+		to = r.segs[i+1].base
+	}
+	switch {
+	case !a.blank || r.extents[i] >= to-base || pos == base:
+		return base, reason
+	case pos-base == r.extents[i]:
+		return base, "the file ends: it was cut off, or " + segmentName(pos) + " is missing"
+	}
+	return pos, "the segment is missing"
 }
 
 // quarantine notes a new hole.
