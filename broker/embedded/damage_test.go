@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
 )
 
@@ -279,6 +281,160 @@ func TestDamage_KilledBeforeOffsetsAreLeftOut(t *testing.T) {
 			k.must("close", k.b.Close(t.Context()))
 		}
 	})
+}
+
+// A message that cannot be read is told of once, not at each try, with the length
+// that it has; messages that are lost one behind the other are one line.
+func TestDamage_Lines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		k := newKit(t, small)
+		k.fill("t", 0, 300)
+		k.must("close", k.b.Close(t.Context()))
+		for i := range 5 {
+			k.damage(k.files(".log")[0], int64(5000+700*i))
+		}
+		k.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		k.open()
+		read := func(group string, offset int64) (embedded.Found, error) {
+			_, f, err := k.queue("t", 0).Read(offset, embedded.Selection{Group: group, Messages: 64, Bytes: 1 << 20}, nil)
+			return f, err
+		}
+		f, err := read("g", 0)
+		if k.must("read", err); f.Messages == 0 || log.Len() > 0 && lines(log.String(), "cannot be read") > 1 {
+			t.Fatalf("%+v: %s", f, log.String())
+		}
+		for range 3 {
+			_, err = read("g", f.Next)
+			wantCode(t, "the damaged message", err, driver.Corrupt)
+		}
+		if damage, ok := errors.AsType[*commitlog.CorruptError](err); !ok || damage.Length > 1000 {
+			t.Errorf("the damage is %+v", damage)
+		}
+		if n := lines(log.String(), "level=ERROR", "cannot be read", "group=g"); n != 1 {
+			t.Errorf("told %d times: %s", n, log.String())
+		}
+		time.Sleep(2 * time.Minute)
+		_, _ = read("g", f.Next)
+		if n := lines(log.String(), "level=ERROR", "cannot be read", "group=g"); n != 2 {
+			t.Errorf("after a while told %d times: %s", n, log.String())
+		}
+		k.cfg.OnCorruption = embedded.Quarantine
+		k.reopen()
+		for group, want := range map[string]string{"g": "level=ERROR msg=\"messages are lost to a group\"", "": "level=WARN msg=\"a reader without a group"} {
+			log.Reset()
+			if f, err = read(group, 0); err != nil || f.Lost < 4 {
+				t.Fatalf("%+v, %v", f, err)
+			}
+			if n := lines(log.String(), want); n != 1 || strings.Count(log.String(), "\n") != 1 {
+				t.Errorf("%q: %s", group, log.String())
+			}
+		}
+	})
+}
+
+// Files of the log that are missing or cut short in front of an intact checkpoint
+// are damage like any other: opening refuses, or the group hears of every message
+// that it has lost, no offset is used twice, and what came later goes on.
+func TestDamage_MissingFiles(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hurt func(k *kit, logs []string)
+		last bool // the newest messages are lost
+	}{
+		"the oldest":          {func(k *kit, logs []string) { k.remove(logs[0]) }, false},
+		"the oldest two":      {func(k *kit, logs []string) { k.remove(logs[:2]...) }, false},
+		"one in the middle":   {func(k *kit, logs []string) { k.remove(logs[2]) }, false},
+		"the newest":          {func(k *kit, logs []string) { k.remove(logs[len(logs)-1]) }, true},
+		"all":                 {func(k *kit, logs []string) { k.remove(logs...) }, true},
+		"the newest is short": {func(k *kit, logs []string) { k.cutOff(logs[len(logs)-1], 1000) }, true},
+		"the newest is empty": {func(k *kit, logs []string) { k.cutOff(logs[len(logs)-1], 0) }, true},
+		"the oldest is short": {func(k *kit, logs []string) { k.cutOff(logs[0], 5000) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				k := newKit(t, small)
+				k.fill("early", 0, 5)
+				k.fill("t", 0, 1000)
+				for _, topic := range []string{"early", "t"} {
+					g := k.join(k.conn, spec("g", topic))
+					g.settle(topic+"/0", driver.Ack, 0, g.fetch(topic+"/0", 5)...)
+					g.close()
+				}
+				time.Sleep(2 * time.Second) // the position is in the log
+				k.fill("t", 1000, 10)
+				k.must("close", k.b.Close(t.Context()))
+				c.hurt(k, k.files(".log"))
+				k.cfg.FS = k.fs
+				_, err := embedded.Open("", k.cfg)
+				wantCode(t, "open", err, driver.Corrupt)
+				k.cfg.OnCorruption = embedded.Quarantine
+				var log bytes.Buffer
+				k.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				k.open()
+				if s := k.stats(); len(s.Holes) != 1 {
+					t.Fatalf("holes %+v", s.Holes)
+				}
+				g := k.join(k.conn, spec("g", "t"))
+				got, gaps := g.drain("t/0")
+				lost := int64(0)
+				for _, gap := range gaps {
+					if gap.Reason != driver.Damage {
+						t.Errorf("gap %+v", gap)
+					}
+					if !gap.Unsure {
+						lost += gap.Lost()
+					}
+				}
+				if want := int64(1010 - 5 - len(got)); lost > want || !c.last && lost < want || len(gaps) == 0 {
+					t.Errorf("%d messages, told of %d that are lost, want %d: %+v", len(got), lost, want, gaps)
+				}
+				if n := lines(log.String(), "to a group", "group=g", "reason=damage") + lines(log.String(), "a group passes"); n == 0 {
+					t.Errorf("nothing is logged:\n%s", log.String())
+				}
+				g.close()
+				for topic, next := range map[string]int64{"early": 5, "t": 1010} {
+					r := k.send(&driver.Message{Topic: topic, Body: []byte("next")})
+					if r[0].Offset < next {
+						t.Errorf("offset %d of %s is used twice", r[0].Offset, topic)
+					}
+					g := k.join(k.conn, spec("g", topic))
+					// The position may be lost with the newest file.
+					if got, _ := g.drain(topic + "/0"); len(got) == 0 || got[len(got)-1] != "next" || !c.last && len(got) > 1 {
+						t.Errorf("then %s has %d messages", topic, len(got))
+					}
+					g.close()
+				}
+				k.cfg.OnCorruption = embedded.Refuse
+				for range 2 {
+					k.reopen()
+					g = k.join(k.conn, spec("g", "t"))
+					if got, gaps := g.drain("t/0"); len(got)+len(gaps) > 0 {
+						t.Errorf("after another start: %q, gaps %+v", got, gaps)
+					}
+					g.close()
+				}
+			})
+		})
+	}
+}
+
+func (k *kit) remove(names ...string) {
+	k.Helper()
+	for _, name := range names {
+		k.must("remove", k.fs.Remove(name))
+	}
+}
+
+func (k *kit) cutOff(name string, size int64) {
+	k.Helper()
+	f, err := k.fs.OpenReadWrite(name)
+	k.must("open", err)
+	k.must("truncate", f.Truncate(size))
+	k.must("sync", f.Sync())
+	k.must("close", f.Close())
 }
 
 // Whoever meets damage hears what can be done about it.

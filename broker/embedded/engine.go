@@ -205,6 +205,14 @@ func (e *engine) lost(g *driver.GapError, group, op string) *driver.Error {
 	return &driver.Error{Code: driver.DataLoss, Op: op, Err: g}
 }
 
+// gone is why the messages in front of the first one of a queue are not there.
+func (e *engine) gone() driver.GapReason {
+	if h := e.log.Holes(); len(h) > 0 && h[0].Pos <= e.log.Start() {
+		return driver.Damage // the log begins with what is lost
+	}
+	return driver.Retention
+}
+
 // guessed reports whether lost offsets were left out because there may have been
 // messages; known is the position at which they became lost. Where a message
 // behind them tells of them, they were there.

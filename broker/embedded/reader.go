@@ -88,7 +88,7 @@ func (r *reader) readRun(log *commitlog.Log, got []catch, size int) (int, error)
 		return 0, err
 	}
 	for i, c := range got {
-		kind, payload, err := log.ParseFrame(c.token.pos, raw[c.token.pos-first:])
+		kind, payload, err := log.ParseFrame(c.token.pos, raw[c.token.pos-first:c.end()-first])
 		if err != nil {
 			return i, err
 		}

@@ -140,7 +140,7 @@ func (r *recovering) replay(fr commitlog.Frame) error {
 	st := r.e.st
 	f, err := r.decoder.decode(fr)
 	if err == nil {
-		if r.e.cfg.OnCorruption == Quarantine && f.msg.topic != "" {
+		if r.e.cfg.OnCorruption == Quarantine {
 			st.mend(f)
 		}
 		if f.kind == record.TopicCreated {
@@ -160,15 +160,42 @@ func (r *recovering) replay(fr commitlog.Frame) error {
 	return nil
 }
 
-// mend makes up for what was lost about the topic of a message with a damaged
-// range: its creation, or that it was deleted and made anew.
+// mend makes up for what was lost about the topic of a message, or of a group's
+// position, with a damaged range: its creation, or that it was deleted and made
+// anew.
 func (s *state) mend(f *fact) {
-	m := &f.msg
-	if m.queue < 0 || m.queue >= maxQueues {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	switch {
+	case f.kind == record.Positions:
+		s.mendConsumed(f.ctl.positions)
+	case f.msg.topic != "" && f.msg.queue >= 0 && f.msg.queue < maxQueues:
+		s.mendTopic(f)
+	}
+}
+
+// mendConsumed makes the topic that a group has consumed: as far as the group had
+// come, there were messages. mu is held.
+func (s *state) mendConsumed(g record.GroupPositions) {
+	r := record.Topic{Name: g.Topic}
+	for _, l := range g.Lanes {
+		if l.Queue < 0 || l.Queue >= maxQueues {
+			continue
+		}
+		r.Queues = max(r.Queues, l.Queue+1)
+		for len(r.Next) < r.Queues {
+			r.Next = append(r.Next, 0)
+		}
+		r.Next[l.Queue] = l.Next
+	}
+	if r.Queues > 0 && s.topics[g.Topic] == nil {
+		s.topics[g.Topic] = s.grownTopic(nil, r)
+	}
+}
+
+// mendTopic is mend for a message. mu is held.
+func (s *state) mendTopic(f *fact) {
+	m := &f.msg
 	t := s.topics[m.topic]
 	r := record.Topic{Name: m.topic, Queues: m.queue + 1}
 	switch {

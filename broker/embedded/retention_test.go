@@ -181,6 +181,61 @@ func TestRetention_Pinned(t *testing.T) {
 	})
 }
 
+// A client elsewhere that asks for what retention has taken from its group is told
+// where the queue begins; the log and the counters say what is lost, once. Who has
+// read it, looks back, or begins, has lost nothing.
+func TestRetention_MissedElsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		cfg := small
+		cfg.Retention.Bytes, cfg.Logger = 256<<10, slog.New(slog.NewTextHandler(&log, nil))
+		k := newKit(t, cfg)
+		k.fill("t", 0, 100)
+		cursor := func(group string) embedded.Cursor { return k.store().Cursor(group, "t", 0) }
+		cursor("behind").Commit(40)
+		cursor("nothing read").Commit(0)
+		k.fill("t", 100, 1900)
+		cursor("done").Commit(2000)
+		time.Sleep(time.Minute)
+		q := k.queue("t", 0)
+		first := q.Min()
+		if first <= 100 {
+			t.Fatalf("the queue begins at %d", first)
+		}
+		want := int64(0)
+		for _, c := range []struct {
+			group       string
+			asked, from int64 // from is first where nothing is lost
+		}{
+			{"done", 0, first},
+			{"done", 10, first},
+			{"new", 0, first},
+			{"broadcast", 50, 50},
+			{"behind", 40, 40},
+			{"behind", 40, first},
+			{"nothing read", 0, 0},
+			{"nothing read", 0, first},
+		} {
+			log.Reset()
+			cursor(c.group).Missed(q, c.asked)
+			told := lines(log.String(), "level=ERROR", "lost to a group", "lane=t/0", fmt.Sprint("from=", c.from), fmt.Sprint("to=", first), "reason=retention")
+			if told != min(int(first-c.from), 1) || told == 0 && log.Len() > 0 {
+				t.Errorf("%s asks for %d: %s", c.group, c.asked, log.String())
+			}
+			if want += first - c.from; k.stats().LostToRetention != want {
+				t.Errorf("%s asks for %d: counted %d, want %d", c.group, c.asked, k.stats().LostToRetention, want)
+			}
+		}
+		if at, ok := cursor("behind").Position(); !ok || at != first {
+			t.Errorf("the group goes on at %d, want %d", at, first)
+		}
+		if _, ok := cursor("broadcast").Position(); ok {
+			t.Error("a broadcast group has a position now")
+		}
+	})
+}
+
 // Who wants less kept than one file of the log takes is told that more is.
 func TestRetention_LessThanAFile(t *testing.T) {
 	t.Parallel()

@@ -380,19 +380,18 @@ func (s *slot) grabAgain(l *lane, q *topicQueue, g *grabbed, limit int, now time
 			s.changed()
 		}
 		if f.Offset < q.Max() && len(g.caught) == 0 {
-			g.gap = s.gap(f.Offset, f.Offset+1, n == 1)
+			g.gap = s.gap(f.Offset, f.Offset+1, s.e.gone())
+			if n == 1 {
+				g.gap.Reason = driver.Damage
+			}
 			g.gap.Unsure = n == 1 && s.e.guessed(one[0].Pos)
 		}
 	}
 }
 
 // gap describes lost messages.
-func (s *slot) gap(from, to int64, damage bool) *driver.GapError {
-	g := &driver.GapError{Lane: s.name, From: from, To: to, Reason: driver.Retention}
-	if damage {
-		g.Reason = driver.Damage
-	}
-	return g
+func (s *slot) gap(from, to int64, why driver.GapReason) *driver.GapError {
+	return &driver.GapError{Lane: s.name, From: from, To: to, Reason: why}
 }
 
 // grabNew takes messages that were never fetched. What the filter does not
@@ -407,7 +406,7 @@ func (s *slot) grabNew(l *lane, q *topicQueue, g *grabbed, limit int) {
 	if first := q.Min(); from < first {
 		if len(g.caught) == 0 {
 			s.pass(first)
-			g.gap = s.gap(from, first, false)
+			g.gap = s.gap(from, first, s.e.gone())
 		}
 		return
 	}
@@ -497,7 +496,7 @@ func (s *slot) skipLost(q *topicQueue, offset int64, g *grabbed) {
 		}
 	}
 	s.pass(to)
-	g.gap = s.gap(offset, to, true)
+	g.gap = s.gap(offset, to, driver.Damage)
 	g.gap.Unsure = s.e.guessed(known)
 }
 

@@ -68,6 +68,7 @@ type topicQueue struct {
 
 	watchers atomic.Pointer[[]watcher] // whom a new message wakes
 	tail     atomic.Pointer[tail]      // what end has found
+	stuck    stuck                     // what Queue.Read has told of
 }
 
 // watcher is woken by a new message. signal must not block.

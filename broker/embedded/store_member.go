@@ -265,6 +265,26 @@ func (c Cursor) Held() bool {
 // better: then nothing changes. Offsets beyond the end are taken as the end.
 func (c Cursor) Commit(offset int64) { c.set(offset, false) }
 
+// Missed reports to log and counters what a client elsewhere that asked for offset
+// has lost because the queue, which is the one of the cursor, begins behind it.
+// The position moves there, so that it is told once. Nothing is lost to a group
+// that was already further, or that has no position and asks for the beginning.
+func (c Cursor) Missed(q Queue, offset int64) {
+	position, known := c.Position()
+	first := q.Min()
+	if known && position >= first || !known && offset <= 0 {
+		return
+	}
+	from := max(offset, position)
+	if from >= first {
+		return
+	}
+	_ = c.g.e.lost(&driver.GapError{Lane: q.q.lane, From: from, To: first, Reason: c.g.e.gone()}, c.group, "")
+	if known {
+		c.Commit(first)
+	}
+}
+
 // Reset moves the group to an offset, whoever has the lane; a member in this
 // process goes on from there.
 func (c Cursor) Reset(offset int64) { c.set(offset, true) }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
@@ -117,6 +118,7 @@ const (
 func (q Queue) Read(offset int64, sel Selection, b []byte) ([]byte, Found, error) {
 	r := queueReads.Get().(*queueRead)
 	defer r.release()
+	defer r.tell(q, sel.Group)
 	f := Found{Next: max(offset, q.q.Min())}
 	limit, most := len(b)+sel.Bytes, scanMost
 	if sel.Match != nil {
@@ -125,7 +127,7 @@ func (q Queue) Read(offset int64, sel Selection, b []byte) ([]byte, Found, error
 	for scanned := 0; f.Messages < sel.Messages && scanned < most; {
 		n, err := r.fill(q.q, f.Next, sel, sel.Messages-f.Messages)
 		if first := q.q.Min(); errors.Is(err, segindex.ErrTrimmed) && f.Next < first {
-			f.Next = first // retention was faster
+			r.lose(q, sel.Group, &f, first-f.Next, driver.GapError{Reason: q.s.e.gone()}) // retention was faster
 			continue
 		}
 		if err != nil && f.Messages == 0 {
@@ -150,6 +152,7 @@ func (q Queue) Read(offset int64, sel Selection, b []byte) ([]byte, Found, error
 // queueRead is the memory of a Read.
 type queueRead struct {
 	entries []segindex.Entry
+	gap     driver.GapError // that is not told yet; none if it is empty
 }
 
 var queueReads = sync.Pool{New: func() any { return new(queueRead) }} //nolint:gochecknoglobals // a pool has no state
@@ -190,8 +193,7 @@ func (r *queueRead) take(q Queue, sel Selection, b []byte, limit int, f *Found) 
 		e := r.entries[i]
 		if e.Size == 0 {
 			n := lostRun(r.entries[i:], e.Pos)
-			q.lost(sel.Group, f.Next, n, q.s.e.guessed(e.Pos))
-			f.Next, f.Lost = f.Next+int64(n), f.Lost+int64(n)
+			r.lose(q, sel.Group, f, int64(n), driver.GapError{Reason: driver.Damage, Unsure: q.s.e.guessed(e.Pos)})
 			i += n
 			continue
 		}
@@ -208,7 +210,7 @@ func (r *queueRead) take(q Queue, sel Selection, b []byte, limit int, f *Found) 
 			run = 1 // the first message is answered whatever its size
 		}
 		var n int
-		if b, n, err = q.readRun(r.entries[i:i+run], sel, b, f); err != nil {
+		if b, n, err = r.readRun(q, r.entries[i:i+run], sel, b, f); err != nil {
 			return b, false, err
 		}
 		i += n
@@ -248,7 +250,7 @@ func (r *queueRead) run(i int, sel Selection, messages, bytes int) int {
 
 // readRun reads entries that lie close together, and appends their records. It
 // answers how many entries it has passed.
-func (q Queue) readRun(entries []segindex.Entry, sel Selection, b []byte, f *Found) ([]byte, int, error) {
+func (r *queueRead) readRun(q Queue, entries []segindex.Entry, sel Selection, b []byte, f *Found) ([]byte, int, error) {
 	log := q.s.e.log
 	first, last := entries[0].Pos, entries[len(entries)-1]
 	size := int(last.Pos + commitlog.FrameSize(int(last.Size)) - first)
@@ -257,13 +259,13 @@ func (q Queue) readRun(entries []segindex.Entry, sel Selection, b []byte, f *Fou
 	raw, err := log.ReadRaw(first, size, b[at:at:at+size])
 	if err != nil && len(entries) > 1 {
 		// A segment ends within the run, or something cannot be read: one by one.
-		return q.readRun(entries[:1], sel, b[:at], f)
+		return r.readRun(q, entries[:1], sel, b[:at], f)
 	}
 	if err != nil {
-		return q.unreadable(entries[0], sel.Group, b[:at], f, err)
+		return r.unreadable(q, entries[0], sel.Group, b[:at], f, err)
 	}
 	for i, e := range entries {
-		kind, payload, err := log.ParseFrame(e.Pos, raw[e.Pos-first:])
+		kind, payload, err := log.ParseFrame(e.Pos, raw[e.Pos-first:][:commitlog.FrameSize(int(e.Size))])
 		if err == nil {
 			if _, payload, err = storedPart(record.Kind(kind), payload); err != nil {
 				err = errors.Join(commitlog.ErrCorrupt, err) // the index leads astray
@@ -273,7 +275,7 @@ func (q Queue) readRun(entries []segindex.Entry, sel Selection, b []byte, f *Fou
 			if i > 0 {
 				return b[:at], i, nil // it is met first by the next run
 			}
-			return q.unreadable(e, sel.Group, b[:at], f, err)
+			return r.unreadable(q, e, sel.Group, b[:at], f, err)
 		}
 		f.Next++
 		if sel.Match != nil {
@@ -298,40 +300,79 @@ func (q Queue) readRun(entries []segindex.Entry, sel Selection, b []byte, f *Fou
 // unreadable decides about a message that cannot be read: one that is gone, or
 // whose damage is tolerated, is passed over and reported; else it stays in the
 // way.
-func (q Queue) unreadable(e segindex.Entry, group string, b []byte, f *Found, err error) ([]byte, int, error) {
+func (r *queueRead) unreadable(q Queue, e segindex.Entry, group string, b []byte, f *Found, err error) ([]byte, int, error) {
 	eng := q.s.e
 	op := "read " + q.q.lane
 	if errors.Is(err, commitlog.ErrClosed) {
 		return b, 0, closedError(op)
 	}
 	if errors.Is(err, commitlog.ErrRange) && e.Pos < eng.log.Start() {
-		f.Next++ // retention was faster; the index may still know it
+		r.lose(q, group, f, 1, driver.GapError{Reason: eng.gone()}) // retention was faster; the index may still know it
 		return b, 1, nil
 	}
 	eng.count.unread(err)
 	if errors.Is(err, commitlog.ErrCorrupt) && eng.cfg.OnCorruption == Quarantine {
-		q.lost(group, f.Next, 1, false)
-		f.Lost, f.Next = f.Lost+1, f.Next+1
+		r.lose(q, group, f, 1, driver.GapError{Reason: driver.Damage})
 		return b, 1, nil
 	}
 	failure := readError(err, op)
-	eng.cfg.Logger.Error("a stored message cannot be read", slog.String("group", group), slog.String("lane", q.q.lane),
-		slog.Int64("offset", f.Next), slog.Int64("position", e.Pos), slog.Any("error", failure))
+	if q.q.stuck.meets(f.Next) {
+		eng.cfg.Logger.Error("a stored message cannot be read", slog.String("group", group), slog.String("lane", q.q.lane),
+			slog.Int64("offset", f.Next), slog.Int64("position", e.Pos), slog.Any("error", failure))
+	}
 	return b, 0, failure
 }
 
-// lost reports n offsets whose messages are lost by damage: clients elsewhere
-// cannot be told, so the log and the counters are. To a reader that is no group
-// nothing is lost.
-func (q Queue) lost(group string, offset int64, n int, unsure bool) {
-	g := &driver.GapError{Lane: q.q.lane, From: offset, To: offset + int64(n), Reason: driver.Damage, Unsure: unsure}
+// lose passes n offsets whose messages are lost for the reason that is given.
+func (r *queueRead) lose(q Queue, group string, f *Found, n int64, why driver.GapError) {
+	if r.gap.To != f.Next || r.gap.Reason != why.Reason || r.gap.Unsure != why.Unsure {
+		r.tell(q, group)
+		r.gap = why
+		r.gap.Lane, r.gap.From = q.q.lane, f.Next
+	}
+	f.Next += n
+	r.gap.To = f.Next
+	if why.Reason == driver.Damage {
+		f.Lost += n
+	}
+}
+
+// tell reports what is lost: clients elsewhere cannot be told, so the log and the
+// counters are. To a reader that is no group nothing is lost.
+func (r *queueRead) tell(q Queue, group string) {
+	g := r.gap
+	r.gap = driver.GapError{}
 	switch {
+	case g.To == g.From:
 	case group != "":
-		_ = q.s.e.lost(g, group, "")
-	case !unsure:
+		_ = q.s.e.lost(&g, group, "")
+	case !g.Unsure && g.Reason == driver.Damage:
 		q.s.e.cfg.Logger.Warn("a reader without a group passes messages that damage has taken", slog.String("lane", g.Lane),
 			slog.Int64("from", g.From), slog.Int64("to", g.To))
 	}
+}
+
+// stuckPause is how long a message that cannot be read is not told of again, as
+// readers try it all the time.
+const stuckPause = time.Minute
+
+// stuck is the message of a queue that was met last and could not be read.
+type stuck struct {
+	mu     sync.Mutex
+	offset int64
+	told   time.Time
+}
+
+// meets reports whether the message at offset is to be told of now.
+func (s *stuck) meets(offset int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.offset == offset && !s.told.IsZero() && now.Sub(s.told) < stuckPause {
+		return false
+	}
+	s.offset, s.told = offset, now
+	return true
 }
 
 // present makes the record at b[at:], the last one, what clients are to see: it
