@@ -179,6 +179,9 @@ func (p *pull) evaluate(s *Server, resp *remoting.Command) error {
 		}
 	case p.offset < least:
 		resp.Code, resp.Remark, x.NextBeginOffset = remoting.ResPullOffsetMoved, "OFFSET_TOO_SMALL", least
+		if p.group != message.ToolsGroup { // to a tool that looks into a queue nothing is lost
+			p.cursor.Missed(p.from, p.offset)
+		}
 	case p.offset > most:
 		resp.Code, resp.Remark, x.NextBeginOffset = remoting.ResPullOffsetMoved, "OFFSET_OVERFLOW_BADLY", most
 	case p.offset == most:
@@ -198,7 +201,7 @@ func (p *pull) evaluate(s *Server, resp *remoting.Command) error {
 // read reads messages into the answer.
 func (p *pull) read(s *Server, resp *remoting.Command, x *remoting.PullResult) error {
 	sel := p.sel
-	if p.group != message.ToolsGroup { // to a tool that looks into a queue nothing is lost
+	if p.group != message.ToolsGroup {
 		sel.Group = p.group
 	}
 	body, found, err := p.from.Read(p.offset, sel, nil)

@@ -151,3 +151,48 @@ func TestDamage_NamesTheGroup(t *testing.T) {
 		t.Errorf("%d lines, %d counted", n, b.store.Stats().LostToDamage)
 	}
 }
+
+// A group of clients elsewhere whose next messages are gone in front of the first
+// one is told of in the log, once, and counted; a tool is not.
+func TestDamage_MissingFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, err := embedded.Open(dir, embedded.Config{Queues: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		r := b.Connect("main").Send(t.Context(), driver.SendRequest{Messages: []*driver.Message{{Topic: "U", Body: []byte("body")}}})
+		if r[0].Err != nil {
+			t.Fatal(r[0].Err)
+		}
+	}
+	s, err := b.Store(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Cursor("G", "U", 0).Commit(4)
+	if err := b.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "00000000000000000000.log")); err != nil {
+		t.Fatal(err)
+	}
+	l := &syncBuffer{}
+	if b, err = embedded.Open(dir, embedded.Config{OnCorruption: embedded.Quarantine, Logger: slog.New(slog.NewTextHandler(l, nil))}); err != nil {
+		t.Fatal(err)
+	}
+	served := startOn(t, b, Config{Listen: "127.0.0.1:0"}, nil, nil)
+	p := served.dial(t)
+	for _, group := range []string{"TOOLS_CONSUMER", "G", "G"} {
+		if code, r, _ := p.pull(pulling(group, "U", 0, 4)); code != remoting.ResPullOffsetMoved || r.NextBeginOffset != 10 {
+			t.Fatalf("%s: code %d, on at %d", group, code, r.NextBeginOffset)
+		}
+	}
+	if n := lines(l, "level=ERROR", "lost to a group", "group=G", "lane=U/0", "from=4", "to=10", "reason=damage"); n != 1 || lines(l, "lost to a group") != 1 {
+		t.Errorf("told %d times:\n%s", n, l)
+	}
+	if n := served.store.Stats().LostToDamage; n != 6 {
+		t.Errorf("%d counted", n)
+	}
+}
