@@ -53,7 +53,9 @@ Flags of every such command:
 `
 	messageBrowseUsage = `usage: sluice message browse TOPIC [-from POINT] [-limit N] [-tag EXPR | -sql EXPR] [-body] …
 
-Lists messages of a topic, the oldest first, and moves nobody's position.
+Lists messages of a topic, the oldest first, and moves nobody's position. In front of a message that the broker
+cannot read, because what it stored is damaged, all are shown, then the error; -queue N -from OFFSET goes on
+behind it.
 
   -from POINT     first, last, a time such as 2026-01-31T18:00:00Z, a duration such as 2h for so long ago,
                   or with -queue an offset (default last: the newest ones). A time without a zone is one of

@@ -6,14 +6,17 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
+	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/remoting"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 	"github.com/sluicemq/sluice/broker/remoting/rpc"
@@ -190,6 +193,64 @@ TIME--------------------  broker-a      0      50  ID---------------------------
 	k.ok("topic", "update", "audit", "-perm", "w")
 	if r := k.call("message", "browse", "audit"); r.code != exitRefused || strings.Count(r.err, "\n") != 1 {
 		t.Errorf("two queues that cannot be read: %+v", r)
+	}
+}
+
+// What can be read before a damaged message is shown, and so is what is wrong
+// with that one.
+func TestMessage_BrowseDamage(t *testing.T) {
+	t.Parallel()
+	const damaged = 37
+	dir := makeStore(t, embedded.Config{Queues: 1}, func(k *storeKit) {
+		for i := range 60 {
+			k.send(&driver.Message{Topic: "orders", ID: fmt.Sprint("id-", i), Tag: []string{"even", "odd"}[i%2], Body: fmt.Appendf(nil, "body %d of them", i)})
+		}
+	})
+	change(t, dir, files(t, dir, ".log")[0], func(b []byte) []byte {
+		at := bytes.Index(b, fmt.Appendf(nil, "body %d of", damaged))
+		copy(b[at-10:], bytes.Repeat([]byte("x"), 20))
+		return b
+	})
+	k := serveStore(t, dir, server.Config{})
+	for _, c := range []struct {
+		args        string
+		first, last int // offsets that are shown, none below 0
+		where       string
+	}{
+		{"-from first -limit 100", 0, damaged - 1, "offset 37 of"},
+		{"-limit 40", 20, damaged - 1, "offset 37 of"}, // the newest ones
+		{"-from 36 -queue 0", 36, damaged - 1, "offset 37 of"},
+		{"-from 37 -queue 0", -1, -1, "offset 37 of"},
+		{"-from 36 -queue 0 -tag odd", -1, -1, "offset 36 or behind it of"},
+		{"-from 38 -queue 0 -limit 100", damaged + 1, 59, ""},
+		{"-limit 3", 57, 59, ""},
+	} {
+		r := k.call(strings.Fields("message browse orders -json " + c.args)...)
+		var got []int
+		for line := range strings.Lines(r.out) {
+			var x struct{ Offset int }
+			if err := json.Unmarshal([]byte(line), &x); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, x.Offset)
+		}
+		var want []int
+		for i := c.first; i >= 0 && i <= c.last; i++ {
+			want = append(want, i)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("browse %s: offsets %v, want %v", c.args, got, want)
+		}
+		if c.where == "" {
+			if r.code != exitFine || r.err != "" {
+				t.Errorf("browse %s: exit code %d, told %q", c.args, r.code, r.err)
+			}
+			continue
+		}
+		if says := "sluice: the message at " + c.where + " queue 0 on broker broker-a cannot be read: read topic orders at "; r.code != exitRefused ||
+			!strings.HasPrefix(r.err, says) || strings.Count(r.err, "\n") != 1 {
+			t.Errorf("browse %s: exit code %d, told %q, want %q", c.args, r.code, r.err, says)
+		}
 	}
 }
 

@@ -27,7 +27,13 @@ type remoteKit struct {
 // serveRemote starts a server whose store is in memory.
 func serveRemote(t *testing.T, cfg server.Config) *remoteKit {
 	t.Helper()
-	b, err := embedded.Open("", embedded.Config{})
+	return serveStore(t, "", cfg)
+}
+
+// serveStore starts a server on the store in dir.
+func serveStore(t *testing.T, dir string, cfg server.Config) *remoteKit {
+	t.Helper()
+	b, err := embedded.Open(dir, embedded.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,6 +61,31 @@ func (e *RefusedError) Error() string {
 	return s
 }
 
+// UnreadableError says at which message a queue cannot be read on, mostly because
+// what the broker has stored is damaged there.
+type UnreadableError struct {
+	// Broker and Queue name the queue, Offset the message; Behind is set if it is
+	// one from there on, because a filter has passed over an unknown number.
+	Broker string
+	Queue  int
+	Offset int64
+	Behind bool
+	// Err is the refusal of the broker.
+	Err error
+}
+
+// Error says where.
+func (e *UnreadableError) Error() string {
+	from := ""
+	if e.Behind {
+		from = " or behind it"
+	}
+	return fmt.Sprintf("the message at offset %d%s of queue %d on broker %s cannot be read: %v", e.Offset, from, e.Queue, e.Broker, e.Err)
+}
+
+// Unwrap answers the refusal.
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
 // UnreachableError says that nobody answered.
 type UnreachableError struct {
 	// Op is what was asked, Addr whom.

@@ -175,9 +175,12 @@ type Filter struct {
 	SQL        bool
 }
 
+// all reports whether every message is wanted.
+func (f Filter) all() bool { return !f.SQL && (f.Expression == "" || f.Expression == "*") }
+
 // wants compares tags; brokers compare their hashes only.
 func (f Filter) wants(m *Message) bool {
-	if f.SQL || f.Expression == "" || f.Expression == "*" {
+	if f.SQL || f.all() {
 		return true
 	}
 	for tag := range strings.SplitSeq(f.Expression, "||") {
@@ -200,23 +203,25 @@ type BrowseOptions struct {
 }
 
 // Browse reads messages of a topic as of now, the oldest first. It moves
-// nobody's position.
+// nobody's position. What was read of a queue before an error comes with it.
 func (c *Cluster) Browse(ctx context.Context, topic string, o BrowseOptions) ([]*Message, error) {
 	queues, err := c.queues(ctx, topic, o.Queues)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := each(ctx, queues, func(ctx context.Context, q queueOf) ([]*Message, error) {
-		at, b, err := c.locate(ctx, q.Share, topic, q.queue, o.From)
-		if err != nil {
-			return nil, err
-		}
-		if o.From.Kind != Last {
-			return c.readUpTo(ctx, q, topic, at, b.max, o.Limit, o.Filter)
-		}
-		return c.readNewest(ctx, q, topic, b, o)
+	type read struct { // each leaves out what comes with an error
+		messages []*Message
+		err      error
+	}
+	parts, err := each(ctx, queues, func(ctx context.Context, q queueOf) (read, error) {
+		messages, err := c.browseQueue(ctx, q, topic, o)
+		return read{messages, err}, nil
 	})
-	all := slices.Concat(parts...)
+	var all []*Message
+	for _, part := range parts {
+		all = append(all, part.messages...)
+		err = errors.Join(err, part.err)
+	}
 	byTime(all)
 	if len(all) > o.Limit {
 		if o.From.Kind == Last {
@@ -228,6 +233,18 @@ func (c *Cluster) Browse(ctx context.Context, topic string, o BrowseOptions) ([]
 	return all, err
 }
 
+// browseQueue is Browse of one queue.
+func (c *Cluster) browseQueue(ctx context.Context, q queueOf, topic string, o BrowseOptions) ([]*Message, error) {
+	at, b, err := c.locate(ctx, q.Share, topic, q.queue, o.From)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.From.Kind != Last:
+		return c.readUpTo(ctx, q, topic, at, b.max, o.Limit, o.Filter)
+	}
+	return c.readNewest(ctx, q, topic, b, o)
+}
+
 // readNewest reads the newest messages of a queue: with a filter it goes back
 // in growing steps until there are enough.
 func (c *Cluster) readNewest(ctx context.Context, q queueOf, topic string, b bounds, o BrowseOptions) ([]*Message, error) {
@@ -236,10 +253,10 @@ func (c *Cluster) readNewest(ctx context.Context, q queueOf, topic string, b bou
 	for end > b.min && len(all) < o.Limit {
 		begin := max(b.min, end-step)
 		part, err := c.readUpTo(ctx, q, topic, begin, end, math.MaxInt, o.Filter)
-		if err != nil {
-			return nil, err
-		}
 		all = append(part, all...)
+		if err != nil {
+			return all[max(0, len(all)-o.Limit):], err
+		}
 		end, step = begin, step*4
 	}
 	return all[max(0, len(all)-o.Limit):], nil
@@ -270,13 +287,29 @@ func (c *Cluster) readUpTo(ctx context.Context, q queueOf, topic string, at, end
 // pullMost is how many messages one pull asks for, as RocketMQ's clients do.
 const pullMost = 32
 
-// pull reads some messages of a queue, and answers where to go on.
+// pull reads some messages of a queue, and answers where to go on. A broker
+// refuses the whole of what was asked for if it cannot read one message in it,
+// so that it is then asked for less, until those before that one have come. It
+// is a [*UnreadableError] if there are none before it.
 func (c *Cluster) pull(ctx context.Context, q queueOf, topic string, at int64, f Filter) ([]*Message, int64, error) {
+	for most := int32(pullMost); ; most /= 2 {
+		part, next, err := c.pullSome(ctx, q, topic, at, most, f)
+		switch {
+		case !isCode(err, remoting.ResSystemError):
+			return part, next, err
+		case most == 1:
+			return nil, 0, &UnreadableError{Broker: q.Name, Queue: q.queue, Offset: at, Behind: !f.all(), Err: err}
+		}
+	}
+}
+
+// pullSome sends one request for at most so many messages.
+func (c *Cluster) pullSome(ctx context.Context, q queueOf, topic string, at int64, most int32, f Filter) ([]*Message, int64, error) {
 	r := request{op: "read topic " + topic, code: remoting.ReqPullMessage, also: []int{
 		remoting.ResPullNotFound, remoting.ResPullRetryImmediately, remoting.ResPullOffsetMoved,
 	}}
 	x := remoting.PullMessage{
-		Group: message.ToolsGroup, Topic: topic, QueueID: int32(q.queue), QueueOffset: at, MaxMessages: pullMost,
+		Group: message.ToolsGroup, Topic: topic, QueueID: int32(q.queue), QueueOffset: at, MaxMessages: most,
 		SysFlag: remoting.PullSubscription, Subscription: cmp.Or(f.Expression, "*"), BrokerName: q.Name,
 	}
 	if f.SQL {
