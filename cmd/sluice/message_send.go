@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,9 @@ Sends a message and says where it is. The topic must be there: none is made by a
 -file the body is read from standard input.
 
   -file F            the body is what is in the file, - for standard input
-  -lines             each line of it is a message of its own; empty lines are left out
+  -lines             each line of it is a message of its own, of 4 MiB at most; empty lines are left out. It
+                     ends at the first line that fails, and says which one that is: with tail -n +LINE it
+                     goes on from there
   -tag T             a tag
   -key K             a business key; several with several -key
   -property N=V      a property of yours; several with several -property
@@ -214,15 +217,16 @@ func runMessageSend(ctx context.Context, args []string, stdout, stderr io.Writer
 		if err != nil {
 			return r.near(ctx, c, err)
 		}
-		send := func(body []byte) error {
-			sent, err := s.Send(ctx, cluster.Outgoing{Body: body, Props: f.props})
+		send := func(body []byte) (sent bool, err error) {
+			x, err := s.Send(ctx, cluster.Outgoing{Body: body, Props: f.props})
 			if err != nil {
-				return f.tooLate(err)
+				return false, f.tooLate(err)
 			}
-			return r.sent(sent, !f.due.IsZero())
+			return true, r.sent(x, !f.due.IsZero())
 		}
 		if len(r.args) > 1 {
-			return send([]byte(r.args[1]))
+			_, err = send([]byte(r.args[1]))
+			return err
 		}
 		in := io.Reader(&interruptible{ctx: ctx, in: os.Stdin, buf: make([]byte, 64<<10)})
 		if f.file != "" && f.file != "-" {
@@ -243,29 +247,97 @@ func runMessageSend(ctx context.Context, args []string, stdout, stderr io.Writer
 		case len(body) > maxLine:
 			return refuse("the body has more than %v, which brokers do not take", size(maxLine))
 		}
-		return send(body)
+		_, err = send(body)
+		return err
 	})
 }
 
-// sendLines sends each line by itself.
-func sendLines(ctx context.Context, in io.Reader, send func(body []byte) error) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLine)
-	for n := 1; lines.Scan(); n++ {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+// linesError is why not all lines were sent, and how far it came, so that its
+// user can go on from there.
+type linesError struct {
+	line int // of the input, from 1 on, empty ones counted
+	sent int // messages, without that of the line
+	// begun: the line was read, and its message may have gone out.
+	begun bool
+	err   error
+}
+
+// Error says what is wrong with which line.
+func (e *linesError) Error() string {
+	return fmt.Sprintf("line %d: %v; %s sent before it", e.line, e.err, e.messages())
+}
+
+// Unwrap answers the reason.
+func (e *linesError) Unwrap() error { return e.err }
+
+// where says how far it came, of one that was interrupted.
+func (e *linesError) where() string {
+	if e.begun {
+		return fmt.Sprintf("at line %d, which may have been sent all the same; %s sent before it", e.line, e.messages())
+	}
+	return fmt.Sprintf("before line %d; %s sent", e.line, e.messages())
+}
+
+func (e *linesError) messages() string {
+	switch e.sent {
+	case 0:
+		return "nothing was"
+	case 1:
+		return "1 message was"
+	}
+	return counted(int64(e.sent), "message") + " were"
+}
+
+// sendLines sends each line by itself. send reports whether the message was sent,
+// which it can be although there is an error.
+func sendLines(ctx context.Context, in io.Reader, send func(body []byte) (sent bool, err error)) error {
+	lines := bufio.NewReaderSize(in, maxLine+len("\r\n"))
+	sent := 0
+	for n := 1; ; n++ {
+		failed := func(begun bool, err error) error {
+			return &linesError{line: n, sent: sent, begun: begun, err: err}
 		}
-		if len(lines.Bytes()) == 0 {
+		line, err := nextLine(lines)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case ctx.Err() != nil:
+			return failed(false, context.Cause(ctx))
+		case err != nil:
+			return failed(false, err)
+		case len(line) == 0:
 			continue
 		}
-		if err := send(lines.Bytes()); err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
+		done, err := send(line)
+		switch {
+		case err == nil:
+			sent++
+		case done:
+			return failed(false, fmt.Errorf("it was sent, but this was not told: %w", err))
+		default:
+			return failed(cluster.MaybeDone(err), err)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("read lines: %w", err)
+}
+
+// nextLine reads a line, without what ends it. What stands there until the next
+// call is lines' own. A line that an error has cut off is none: half of a message
+// is worse than no message.
+func nextLine(lines *bufio.Reader) ([]byte, error) {
+	line, err := lines.ReadSlice('\n')
+	if errors.Is(err, io.EOF) && len(line) > 0 {
+		err = nil
 	}
-	return nil
+	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, io.EOF
+	case errors.Is(err, bufio.ErrBufferFull), err == nil && len(line) > maxLine:
+		return nil, refuse("it has more than %v, which brokers do not take", size(maxLine))
+	case err != nil:
+		return nil, fmt.Errorf("read it: %w", err)
+	}
+	return line, nil
 }
 
 // interruptible is standard input that Ctrl-C ends.

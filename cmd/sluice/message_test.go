@@ -6,13 +6,16 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -94,6 +97,81 @@ func TestMessage_SendInputs(t *testing.T) {
 	k.refuses(exitRefused, "sluice: topic closed takes no messages: its permission is r\n", "message", "send", "closed", "x")
 	k.refuses(exitRefused, "sluice: topic closed takes no messages on broker broker-a: its permission is r\n", "message", "send", "closed", "x", "-broker", "broker-a", "-queue", "9")
 	k.refuses(exitRefused, "sluice: topic closed has no queue 9, it has 0 to 3\n", "message", "browse", "closed", "-queue", "9")
+}
+
+// Who sends lines is told at which one it ended, and how many were sent.
+func TestMessage_SendLinesFails(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.ok("topic", "create", "orders", "-queues", "1")
+	file := filepath.Join(t.TempDir(), "lines")
+	args := []string{"message", "send", "orders", "-lines", "-file", file}
+	fill := func(lines ...string) {
+		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill("one", "", "two", strings.Repeat("x", maxLine)+"\r", strings.Repeat("x", maxLine+1), "three")
+	r := k.call(args...)
+	if want := "sluice: line 5: it has more than 4.0 MiB, which brokers do not take; 3 messages were sent before it\n"; r.code != exitRefused ||
+		r.err != want || strings.Count(r.out, "\n") != 3 {
+		t.Errorf("exit code %d, printed %q, told %q, want %q", r.code, r.out, r.err, want)
+	}
+	fill(strings.Repeat("x", 5<<20))
+	k.refuses(exitRefused, "sluice: line 1: it has more than 4.0 MiB, which brokers do not take; nothing was sent before it\n", args...)
+
+	fill("one", "", "two")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var errs strings.Builder
+	code := run(ctx, append(args, "-addr", k.addr), &cancelling{cancel: cancel}, &errs)
+	if want := "sluice: interrupted before line 2; 1 message was sent\n"; code != exitInterrupted || errs.String() != want {
+		t.Errorf("interrupted: exit code %d, told %q, want %q", code, errs.String(), want)
+	}
+	errs.Reset()
+	code = run(t.Context(), append(args, "-addr", k.addr), broken{}, &errs)
+	if want := "sluice: line 1: it was sent, but this was not told: print: "; code != exitFailed || !strings.HasPrefix(errs.String(), want) {
+		t.Errorf("nobody reads: exit code %d, told %q, want %q", code, errs.String(), want)
+	}
+}
+
+// What was under way when Ctrl-C came may have been done.
+func TestMessage_SendInterrupted(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	flight := &cluster.UnreachableError{Op: "send to topic orders", Addr: "mq:1", MaybeDone: true, Err: context.Canceled}
+	n := 0
+	err := sendLines(ctx, strings.NewReader("one\n\ntwo\nthree\n"), func([]byte) (bool, error) {
+		if n++; n < 3 {
+			return true, nil
+		}
+		cancel()
+		return false, flight
+	})
+	for want, err := range map[string]error{
+		"sluice: interrupted at line 4, which may have been sent all the same; 2 messages were sent before it\n": err,
+		"sluice: interrupted: send to topic orders at mq:1 may have been done all the same\n":                    flight,
+		"sluice: interrupted\n": context.Canceled,
+	} {
+		var errs strings.Builder
+		if code := newRemote("message send", "", nil, &errs).exit(ctx, err); code != exitInterrupted || errs.String() != want {
+			t.Errorf("exit code %d, told %q, want %q", code, errs.String(), want)
+		}
+	}
+}
+
+// A line that a failing disk has cut off is no message.
+func TestMessage_SendHalfLine(t *testing.T) {
+	t.Parallel()
+	in := io.MultiReader(strings.NewReader("one\nhal"), iotest.ErrReader(errors.New("the disk is gone")))
+	var got []string
+	err := sendLines(t.Context(), in, func(body []byte) (bool, error) {
+		got = append(got, string(body))
+		return true, nil
+	})
+	if want := "line 2: read it: the disk is gone; 1 message was sent before it"; err == nil || err.Error() != want || !slices.Equal(got, []string{"one"}) {
+		t.Errorf("sent %q, told %v, want %q", got, err, want)
+	}
 }
 
 func TestMessage_Delayed(t *testing.T) {

@@ -226,7 +226,7 @@ func (r *remote) exit(ctx context.Context, err error) int {
 	case err == nil:
 		return exitFine
 	case ctx.Err() != nil:
-		return failed(r.stderr, ctx.Err())
+		return r.interrupted(err)
 	}
 	told := map[string]bool{}
 	for line := range strings.SplitSeq(err.Error(), "\n") { // of each broker, and once for all its queues
@@ -251,6 +251,22 @@ func (r *remote) exit(ctx context.Context, err error) int {
 		return exitRefused
 	}
 	return exitFailed
+}
+
+// interrupted tells where Ctrl-C has ended the work, if that counts: what was
+// under way may have been done.
+func (r *remote) interrupted(err error) int {
+	at, lines := errors.AsType[*linesError](err)
+	e, asked := errors.AsType[*cluster.UnreachableError](err)
+	switch {
+	case lines:
+		fmt.Fprintf(r.stderr, "sluice: interrupted %s\n", at.where())
+	case asked && e.MaybeDone:
+		fmt.Fprintf(r.stderr, "sluice: interrupted: %s at %s may have been done all the same\n", plain(e.Op), e.Addr)
+	default:
+		return failed(r.stderr, context.Canceled)
+	}
+	return exitInterrupted
 }
 
 // near adds to an error about a topic, a group or a broker that is not there which

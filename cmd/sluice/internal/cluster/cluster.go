@@ -157,12 +157,16 @@ func (c *Cluster) ask(ctx context.Context, addr string, r request) (*remoting.Co
 		return resp, nil
 	case err == nil:
 		return nil, refused(r.op, addr, resp)
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
 	}
 	unreachable := &UnreachableError{Op: r.op, Addr: addr, Err: err}
 	if e, ok := errors.AsType[*rpc.Error](err); ok {
 		unreachable.MaybeDone, unreachable.Err = r.changes && e.MaybeDone, e.Err
+	}
+	if ctx.Err() != nil {
+		if unreachable.Err = context.Cause(ctx); unreachable.MaybeDone {
+			return nil, unreachable
+		}
+		return nil, context.Cause(ctx)
 	}
 	if hint := c.hint(addr, err); hint != "" {
 		unreachable.Err = fmt.Errorf("%w; %s", unreachable.Err, hint)
@@ -265,6 +269,10 @@ func each[T, R any](ctx context.Context, in []T, f func(ctx context.Context, x T
 		}
 	}
 	if ctx.Err() != nil {
+		i := slices.IndexFunc(errs, MaybeDone)
+		if i >= 0 {
+			return out, errs[i]
+		}
 		return out, context.Cause(ctx)
 	}
 	return out, errors.Join(errs...)

@@ -79,6 +79,36 @@ func TestCluster_MaybeDone(t *testing.T) {
 	}
 }
 
+// What was under way when its user ended it may have been done, too.
+func TestCluster_InterruptedMaybeDone(t *testing.T) {
+	t.Parallel()
+	names, b := newFake(t), newFake(t)
+	names.names("orders", 1, b)
+	hang := make(chan struct{})
+	defer close(hang)
+	for code, change := range map[int]func(ctx context.Context, c *cluster.Cluster) error{
+		remoting.ReqSendMessageV2: func(ctx context.Context, c *cluster.Cluster) error {
+			s, err := c.Sender(ctx, "orders", cluster.Selection{Queue: -1})
+			if err != nil {
+				return err
+			}
+			_, err = s.Send(ctx, cluster.Outgoing{Body: []byte("x")})
+			return err
+		},
+		remoting.ReqDeleteTopicInBroker: func(ctx context.Context, c *cluster.Cluster) error { return c.DeleteTopic(ctx, "orders") },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		b.on(code, func(_, _ *remoting.Command) {
+			cancel()
+			<-hang
+		})
+		if err := change(ctx, open(t, cluster.Config{}, names.addr)); !errors.Is(err, context.Canceled) || !cluster.MaybeDone(err) {
+			t.Errorf("%s: %v", remoting.RequestName(code), err)
+		}
+		cancel()
+	}
+}
+
 // Brokers before RocketMQ 5 leave positions of groups without members to the
 // tool, and cannot move one queue.
 func TestCluster_ResetBefore5(t *testing.T) {

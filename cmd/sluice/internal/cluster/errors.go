@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -106,6 +107,13 @@ func (e *UnreachableError) Error() string {
 
 // Unwrap answers the cause.
 func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// MaybeDone reports whether err is, or joins, an [*UnreachableError] of something
+// that was perhaps done.
+func MaybeDone(err error) bool {
+	e, ok := errors.AsType[*UnreachableError](err)
+	return ok && e.MaybeDone
+}
 
 // MalformedError says that an answer could not be read.
 type MalformedError struct {
