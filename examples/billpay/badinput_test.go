@@ -23,6 +23,12 @@ func TestRun_BadInput(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	missing := filepath.Join(t.TempDir(), "missing")
+	t.Cleanup(func() { // once all have run
+		if _, err := os.Stat(missing); err == nil {
+			t.Error("the name of a folder that is not there has made it")
+		}
+	})
 	b, err := embedded.Open(filepath.Join(held, "broker"), embedded.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +53,7 @@ func TestRun_BadInput(t *testing.T) {
 		"as without broker":    {[]string{"-as", "ledger", "-dir", other}, 2, "-as ledger needs the -broker and the -dir that all services share"},
 		"as without folder":    {[]string{"-as", "bills", "-bills", bills, "-broker", "rocketmq://127.0.0.1:1"}, 2, "-as bills needs the -broker and the -dir"},
 		"as one with bills":    {[]string{"-as", "ledger", "-bills", bills, "-dir", other, "-broker", "rocketmq://127.0.0.1:1"}, 2, "-as ledger does not read bills; give -bills to -as bills"},
-		"as without others":    {[]string{"-as", "bills", "-dir", t.TempDir(), "-broker", "rocketmq://127.0.0.1:1", "-deadline", "300ms"}, 1, "waited for 300ms: there was no closer, ledger, notify, redpacket"},
+		"as without others":    {[]string{"-as", "bills", "-bills", bills, "-dir", t.TempDir(), "-broker", "rocketmq://127.0.0.1:1", "-deadline", "300ms"}, 1, "waited for 300ms: there was no closer, ledger, notify, redpacket"},
 		"no file":              {[]string{"-bills", "/nowhere/bills.csv"}, 1, "open the bills: open /nowhere/bills.csv: no such file"},
 		"a folder":             {[]string{"-bills", t.TempDir()}, 1, "is a directory"},
 		"wrong header":         {[]string{"-bills", write(t, "x.csv", "a,b\n1,2\n")}, 1, `line 1 is "a,b"; the header must be "bill_id,account`},
@@ -61,6 +67,9 @@ func TestRun_BadInput(t *testing.T) {
 		"broker held":          {[]string{"-bills", bills, "-dir", held}, 1, "broker"},
 		"broker is no store":   {[]string{"-bills", bills, "-dir", other}, 1, "broker"},
 		"folder is a file":     {[]string{"-bills", bills, "-dir", bills}, 1, "make the folder of -dir"},
+		"no folder to finish":  {[]string{"-dir", missing}, 1, "-dir " + missing + " holds no earlier run to finish: it does not exist; -bills FILE begins one"},
+		"nothing to finish":    {[]string{"-dir", other}, 1, "-dir " + other + " holds no earlier run to finish: it has no bills.db; -bills FILE begins one"},
+		"no folder, as one":    {[]string{"-as", "bills", "-dir", missing, "-broker", "rocketmq://127.0.0.1:1"}, 1, "-dir " + missing + " holds no earlier run"},
 		"broker is a file":     {[]string{"-bills", bills, "-dir", filepath.Dir(write(t, "broker", "x"))}, 1, "broker"},
 		"database is no table": {[]string{"-bills", bills, "-dir", filepath.Dir(write(t, "bills.db", strings.Repeat("not a database ", 99)))}, 1, "bills.db"},
 	} {

@@ -12,9 +12,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -92,6 +94,11 @@ func scenario(ctx context.Context, f flags, stdin io.Reader, stderr io.Writer) (
 		return nil, err
 	}
 	defer func() { _ = closeInput.Close() }() // it was only read
+	if f.bills == "" && f.pays() {
+		if err := folder(f.dir).begun(); err != nil {
+			return nil, err
+		}
+	}
 	dir, remove, err := openFolder(f.dir)
 	if err != nil {
 		return nil, err
@@ -150,6 +157,23 @@ func serve(ctx context.Context, p platform) error {
 		return fmt.Errorf("stop %s: %w", p.flags.as, err)
 	}
 	return nil
+}
+
+// begun is why there is no earlier run to finish in the folder: its name is
+// mostly a mistake, which must not make a folder that looks like a run.
+func (f folder) begun() error {
+	_, err := os.Stat(f.path("bills"))
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("look for an earlier run in the folder of -dir: %w", err)
+	}
+	why := "it has no " + filepath.Base(f.path("bills"))
+	if _, err := os.Stat(string(f)); errors.Is(err, fs.ErrNotExist) {
+		why = "it does not exist"
+	}
+	return fmt.Errorf("-dir %s holds no earlier run to finish: %s; -bills FILE begins one", string(f), why)
 }
 
 // openFolder makes the folder of a run, and one for this run alone if dir is "".
