@@ -254,14 +254,11 @@ func runGroupReset(ctx context.Context, args []string, stdout, stderr io.Writer)
 				r.bad("%w", err)
 			}
 		}
-		switch {
-		case !r.given("to"):
-			r.bad("it takes -to POINT: %s", pointForm)
-		case to.Kind == cluster.AtOffset && x.Queue < 0:
+		if to.Kind == cluster.AtOffset && x.Queue < 0 {
 			r.bad("-to takes an offset with -queue only")
 		}
 	}
-	return r.do(ctx, args, "GROUP TOPIC", check, func(ctx context.Context, c *cluster.Cluster) error {
+	return r.do(ctx, args, "GROUP TOPIC -to POINT: POINT is "+pointForm, check, func(ctx context.Context, c *cluster.Cluster) error {
 		move := c.Reset
 		if *dry {
 			move = c.Plan
@@ -276,13 +273,21 @@ func runGroupReset(ctx context.Context, args []string, stdout, stderr io.Writer)
 			err = errors.Join(err, t.row(m, m.Broker, m.Queue, from, m.To, again, passed))
 		}
 		if err = t.end(err, ""); err != nil {
-			return r.near(ctx, c, err)
+			return r.unplaced(r.near(ctx, c, err))
 		}
 		if *dry && !r.json {
 			fmt.Fprintln(r.stdout, "nothing was moved: -dry-run")
 		}
 		return nil
 	})
+}
+
+// unplaced says of a group that no broker knows how it can be moved.
+func (r *remote) unplaced(err error) error {
+	if e, ok := errors.AsType[*cluster.NotFoundError](err); !ok || e.Group == "" {
+		return err
+	}
+	return fmt.Errorf("%w; a group can be moved once a member of it was there, which begins where its own settings say", err)
 }
 
 // runGroupDelete is "sluice group delete".

@@ -94,6 +94,10 @@ broker-a      0     4   0      4            0
 		t.Errorf("printed %v", x)
 	}
 	k.refuses(exitRefused, "group biling is not known (did you mean billing?)", "group", "reset", "biling", "orders", "-to", "first")
+	for _, args := range [][]string{{"-dry-run"}, nil} {
+		k.refuses(exitRefused, "sluice: group nobody is not known; a group can be moved once a member of it was there, which begins where its own settings say\n",
+			append([]string{"group", "reset", "nobody", "orders", "-to", "first"}, args...)...)
+	}
 	k.client("client-1", "idle", "orders", "*") // is known, and has no position
 	k.prints(`
 BROKER    QUEUE  FROM  TO  AGAIN  PASSED OVER

@@ -256,13 +256,7 @@ func runMessageFind(ctx context.Context, args []string, stdout, stderr io.Writer
 	var since, until time.Time
 	r.past("since", &since)
 	r.past("until", &until)
-	check := func() {
-		r.validTopic()
-		if !r.given("key") {
-			r.bad("it takes -key KEY")
-		}
-	}
-	return r.do(ctx, args, "TOPIC", check, func(ctx context.Context, c *cluster.Cluster) error {
+	return r.do(ctx, args, "TOPIC -key KEY", r.validTopic, func(ctx context.Context, c *cluster.Cluster) error {
 		all, err := c.Find(ctx, r.arg(0), key, since, until)
 		if err != nil && len(all) == 0 {
 			return r.near(ctx, c, err)

@@ -78,7 +78,9 @@ func positive(to *time.Duration) func(string) error {
 }
 
 // do parses the command line, whose arguments are named by form, such as
-// "TOPIC" or "[GROUP]", lets check look at the rest of it, and runs work.
+// "TOPIC" or "[GROUP]", with the flags that it must have behind them, as in
+// "TOPIC -key KEY", and what else is to be said about them behind a colon. It
+// lets check look at the rest of it, and runs work.
 func (r *remote) do(ctx context.Context, args []string, form string, check func(), work func(ctx context.Context, c *cluster.Cluster) error) int {
 	rest, done := r.parse(args, r.stdout)
 	if done {
@@ -98,9 +100,12 @@ func (r *remote) do(ctx context.Context, args []string, form string, check func(
 	return r.exit(ctx, work(ctx, c))
 }
 
-// arity checks how many arguments there are.
+// arity checks how many arguments there are, and that no flag is left out which
+// must be there. What is missing is one problem, however much it is.
 func (r *remote) arity(form string) {
-	words := strings.Fields(form)
+	takes, more, _ := strings.Cut(form, ": ")
+	names, flags, _ := strings.Cut(takes, "-")
+	words := strings.Fields(names)
 	least := 0
 	for i, w := range words {
 		if !strings.HasPrefix(w, "[") {
@@ -110,13 +115,17 @@ func (r *remote) arity(form string) {
 			r.bad("%s is empty", strings.Trim(w, "[]"))
 		}
 	}
+	if more != "" {
+		more = ": " + more
+	}
+	flag, _, _ := strings.Cut(flags, " ")
 	switch {
-	case len(r.args) < least:
-		r.bad("it takes %s", form)
+	case len(r.args) < least, flag != "" && !r.given(flag):
+		r.bad("it takes %s%s", takes, more)
 	case len(r.args) > len(words) && len(words) == 0:
 		r.bad("it takes no arguments, not %s", short(strings.Join(r.args, " ")))
 	case len(r.args) > len(words):
-		r.bad("it takes %s, not %s", form, short(strings.Join(r.args, " ")))
+		r.bad("it takes %s, not %s", takes, short(strings.Join(r.args, " ")))
 	}
 }
 

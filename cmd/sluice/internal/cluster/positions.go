@@ -180,10 +180,14 @@ func noQueue(topic string, x Selection, shares []Share, write bool) error {
 	return e
 }
 
-// Plan answers what Reset would do.
+// Plan answers what Reset would do. It is a [*NotFoundError] if nobody knows
+// the group.
 func (c *Cluster) Plan(ctx context.Context, group, topic string, x Selection, to Point) ([]Move, error) {
 	queues, err := c.queues(ctx, topic, x)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.known(ctx, group); err != nil {
 		return nil, err
 	}
 	return each(ctx, queues, func(ctx context.Context, q queueOf) (Move, error) {
@@ -228,9 +232,6 @@ func (c *Cluster) commit(ctx context.Context, q queueOf, group, topic string, at
 func (c *Cluster) Reset(ctx context.Context, group, topic string, x Selection, to Point) ([]Move, error) {
 	plan, err := c.Plan(ctx, group, topic, x, to)
 	if err != nil {
-		return nil, err
-	}
-	if err := c.known(ctx, group); err != nil {
 		return nil, err
 	}
 	shares, err := c.Route(ctx, topic)
