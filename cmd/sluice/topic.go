@@ -61,10 +61,11 @@ Makes a topic on every broker, and waits until the name server knows it. Those o
 
 Flags of every such command:
 `
-	topicUpdateUsage = `usage: sluice topic update TOPIC [-queues N] [-perm rw|r|w] [-order=true|false] [-type T]
+	topicUpdateUsage = `usage: sluice topic update TOPIC [-queues N] [-perm rw|r|w] [-order=true|false] [-type T] [-yes]
 
-Changes what is said of a topic, and nothing else. Fewer queues than before are hidden from clients with the
-messages in them, not deleted.
+Changes what is said of a topic, and nothing else. With fewer queues than before the others are hidden from
+clients with the messages in them, not deleted: nobody consumes those until there are as many queues again.
+Without -yes it only says which messages that would be, if there are any.
 
   sluice topic update orders -queues 16
   sluice topic update %DLQ%billing -perm rw     # so that its dead letters can be read
@@ -253,6 +254,7 @@ func (r *remote) showTopic(ctx context.Context, c *cluster.Cluster, name, what s
 func runTopicUpdate(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	r := newRemote("topic update", topicUpdateUsage, stdout, stderr)
 	f := r.topicFlags()
+	yes := r.Bool("yes", false, "")
 	check := func() {
 		r.validTopic()
 		if f.change == (cluster.TopicChange{}) && len(r.problems) == 0 {
@@ -260,11 +262,72 @@ func runTopicUpdate(ctx context.Context, args []string, stdout, stderr io.Writer
 		}
 	}
 	return r.do(ctx, args, "TOPIC", check, func(ctx context.Context, c *cluster.Cluster) error {
-		if err := c.UpdateTopic(ctx, r.arg(0), f.change); err != nil {
+		name := r.arg(0)
+		hides, err := hidden(ctx, c, name, f.change)
+		switch {
+		case err != nil:
+			return r.near(ctx, c, err)
+		case len(hides) > 0 && !*yes:
+			return refuse("topic %s has %s, which nobody could read with -queues %d; add -yes to hide them", name, inQueues(hides), f.change.Queues)
+		}
+		if err := c.UpdateTopic(ctx, name, f.change); err != nil {
 			return r.near(ctx, c, err)
 		}
-		return r.showTopic(ctx, c, r.arg(0), "updated")
+		if err := r.showTopic(ctx, c, name, "updated"); err != nil || r.json || len(hides) == 0 {
+			return err
+		}
+		return r.done(nil, "it hides %s, which more queues show again", inQueues(hides))
 	})
+}
+
+// hidden answers the queues with messages that a change of a topic hides. The
+// number of those for redeliveries is the broker's, whatever is asked for.
+func hidden(ctx context.Context, c *cluster.Cluster, topic string, x cluster.TopicChange) ([]cluster.QueueStat, error) {
+	if x.Queues == 0 || strings.HasPrefix(topic, cluster.RetryPrefix) {
+		return nil, nil
+	}
+	return c.Hides(ctx, topic, x.Queues)
+}
+
+// inQueues is such as "5 messages in queues 1 to 3 and 7".
+func inQueues(all []cluster.QueueStat) string {
+	return counted(messages(all), "message") + " in " + queueNumbers(all)
+}
+
+// queueNumbers is such as "queues 1 to 3 and 7".
+func queueNumbers(all []cluster.QueueStat) string {
+	var numbers []int
+	for _, q := range all { // of several brokers
+		numbers = append(numbers, q.Queue)
+	}
+	slices.Sort(numbers)
+	numbers = slices.Compact(numbers)
+	var ranges []string
+	for i := 0; i < len(numbers); {
+		first := i
+		for i++; i < len(numbers) && numbers[i] == numbers[i-1]+1; {
+			i++
+		}
+		s := strconv.Itoa(numbers[first])
+		if i > first+1 {
+			s += " to " + strconv.Itoa(numbers[i-1])
+		}
+		ranges = append(ranges, s)
+	}
+	what := "queue"
+	if len(numbers) > 1 {
+		what = "queues"
+	}
+	return what + " " + conjunction(ranges)
+}
+
+// messages is how many there are in queues.
+func messages(all []cluster.QueueStat) int64 {
+	n := int64(0)
+	for _, q := range all {
+		n += q.Messages()
+	}
+	return n
 }
 
 // runTopicDelete is "sluice topic delete".
@@ -276,8 +339,18 @@ func runTopicDelete(ctx context.Context, args []string, stdout, stderr io.Writer
 		if err != nil {
 			return r.near(ctx, c, err)
 		}
+		hides, err := c.Hidden(ctx, d.Name)
+		if err != nil {
+			return err
+		}
+		d.Messages += messages(hides)
 		if !*yes {
-			return refuse("topic %s has %s and %s; add -yes to delete it", d.Name, counted(d.Messages, "message"), counted(int64(len(d.Groups)), "group"))
+			also := ""
+			if len(hides) > 0 {
+				also = ", " + grouped(messages(hides)) + " of them hidden in " + queueNumbers(hides) + ","
+			}
+			return refuse("topic %s has %s%s and %s; add -yes to delete it",
+				d.Name, counted(d.Messages, "message"), also, counted(int64(len(d.Groups)), "group"))
 		}
 		if err := c.DeleteTopic(ctx, d.Name); err != nil {
 			return err

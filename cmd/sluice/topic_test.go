@@ -45,6 +45,33 @@ broker-a      1      0     1         1  TIME--------------------
 	k.prints("created topic one: 1 queue, rw, on broker-a\n", "topic", "create", "one", "-queues", "1")
 }
 
+// Queues are not hidden by accident, and what they hold counts when the topic is
+// deleted.
+func TestTopic_FewerQueues(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{})
+	k.ok("topic", "create", "orders", "-queues", "8")
+	for _, queue := range []string{"0", "2", "3", "3", "7"} {
+		k.ok("message", "send", "orders", "body", "-queue", queue)
+	}
+	k.refuses(exitRefused, "sluice: topic orders has 4 messages in queues 2 to 3 and 7, which nobody could read with -queues 1; add -yes to hide them\n",
+		"topic", "update", "orders", "-queues", "1")
+	if got := k.objects("topic", "show", "orders")[0]["read_queues"]; got != 8.0 {
+		t.Errorf("it has %v queues", got)
+	}
+	k.prints("updated topic orders: 8 queues, rw, on broker-a\n", "topic", "update", "orders", "-order")
+	k.prints("updated topic orders: 4 queues, rw, on broker-a\nit hides 1 message in queue 7, which more queues show again\n",
+		"topic", "update", "orders", "-queues", "4", "-yes")
+	k.prints("updated topic orders: 3 queues, rw, on broker-a\nit hides 2 messages in queue 3, which more queues show again\n",
+		"topic", "update", "orders", "-queues", "3", "-yes")
+	if x := k.objects("topic", "update", "orders", "-queues", "1", "-yes"); len(x) != 1 || x[0]["read_queues"] != 1.0 {
+		t.Errorf("printed %v", x)
+	}
+	k.refuses(exitRefused, "sluice: topic orders has 5 messages, 4 of them hidden in queues 2 to 3 and 7, and 0 groups; add -yes to delete it\n",
+		"topic", "delete", "orders")
+	k.prints("deleted topic orders with 5 messages\n", "topic", "delete", "orders", "-yes")
+}
+
 // Topics that are not the user's say so, whatever is tried with them.
 func TestTopic_OfOthers(t *testing.T) {
 	t.Parallel()

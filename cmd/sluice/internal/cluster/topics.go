@@ -222,3 +222,42 @@ func (c *Cluster) stats(ctx context.Context, topic string, shares []Share) ([]Qu
 	})
 	return slices.Concat(parts...), err
 }
+
+// queuesMost is how many queues a topic may have of one broker.
+const queuesMost = 1024
+
+// Hides answers the queues with messages that a topic would hide from clients
+// if it had so many queues of each broker only.
+func (c *Cluster) Hides(ctx context.Context, topic string, queues int) ([]QueueStat, error) {
+	shares, err := c.Route(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.stats(ctx, topic, shares)
+	return slices.DeleteFunc(all, func(q QueueStat) bool { return q.Queue < queues || q.Messages() == 0 }), err
+}
+
+// Hidden answers the queues with messages that a topic has hidden, because it had
+// more queues before. No request lists them, so that each number is asked for.
+func (c *Cluster) Hidden(ctx context.Context, topic string) ([]QueueStat, error) {
+	shares, err := c.Route(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	var beyond []queueOf
+	for _, s := range shares {
+		for q := max(s.Read, s.Write); q < queuesMost; q++ {
+			beyond = append(beyond, queueOf{s, q})
+		}
+	}
+	all, err := each(ctx, beyond, func(ctx context.Context, q queueOf) (QueueStat, error) {
+		r := request{op: "read the end of topic " + topic, code: remoting.ReqGetMaxOffset}
+		most, err := c.askOffset(ctx, q.Addr, r.with(remoting.QueueOffset{Topic: topic, QueueID: int32(q.queue), Committed: true}))
+		if err != nil || most == 0 {
+			return QueueStat{}, err
+		}
+		b, err := c.bounds(ctx, q.Share, topic, q.queue)
+		return QueueStat{Broker: q.Name, Queue: q.queue, Min: b.min, Max: b.max}, err
+	})
+	return slices.DeleteFunc(all, func(q QueueStat) bool { return q.Messages() == 0 }), err
+}
