@@ -148,7 +148,9 @@ func runHelp(args []string, stdout, stderr io.Writer) int {
 		}
 		at = next
 	}
-	fmt.Fprint(stdout, at.usage)
+	if _, err := fmt.Fprint(stdout, at.usage); err != nil {
+		return failed(stderr, fmt.Errorf("print: %w", err))
+	}
 	return exitFine
 }
 

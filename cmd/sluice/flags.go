@@ -132,6 +132,11 @@ func (f *flagSet) mistake(err error, before, args []string) []string {
 		}
 		return args
 	}
+	if strings.HasPrefix(err.Error(), "invalid boolean value") {
+		_, value, _ := strings.Cut(before[len(before)-len(args)-1], "=")
+		f.bad("-%s takes true or false, not %q", word, short(value))
+		return args
+	}
 	f.bad("%s", short(err.Error()))
 	if strings.HasPrefix(err.Error(), "bad flag syntax") {
 		return args[1:] // package flag has left it there

@@ -256,7 +256,13 @@ func runMessageFind(ctx context.Context, args []string, stdout, stderr io.Writer
 	var since, until time.Time
 	r.past("since", &since)
 	r.past("until", &until)
-	return r.do(ctx, args, "TOPIC -key KEY", r.validTopic, func(ctx context.Context, c *cluster.Cluster) error {
+	check := func() {
+		r.validTopic()
+		if !until.IsZero() && until.Before(since) {
+			r.bad("-until is before -since, nothing is between them")
+		}
+	}
+	return r.do(ctx, args, "TOPIC -key KEY", check, func(ctx context.Context, c *cluster.Cluster) error {
 		all, err := c.Find(ctx, r.arg(0), key, since, until)
 		if err != nil && len(all) == 0 {
 			return r.near(ctx, c, err)
@@ -290,6 +296,9 @@ func runMessageBrowse(ctx context.Context, args []string, stdout, stderr io.Writ
 		r.validTopic()
 		if tag != "" && sql != "" {
 			r.bad("-tag and -sql exclude each other")
+		}
+		if tag != "" && strings.Trim(tag, "| ") == "" { // as brokers read it, too
+			r.bad("-tag takes tags, such as paid, or * for all, not %q: it names none", short(tag))
 		}
 		if sql != "" { // as brokers read it, of which each would refuse it for each queue
 			if _, err := sql92.Parse(sql); err != nil {

@@ -313,7 +313,7 @@ func sendLines(ctx context.Context, in io.Reader, send func(body []byte) (sent b
 		case err == nil:
 			sent++
 		case done:
-			return failed(false, fmt.Errorf("it was sent, but this was not told: %w", err))
+			return failed(false, err)
 		default:
 			return failed(cluster.MaybeDone(err), err)
 		}

@@ -130,7 +130,7 @@ func TestMessage_SendLinesFails(t *testing.T) {
 	}
 	errs.Reset()
 	code = run(t.Context(), append(args, "-addr", k.addr), broken{}, &errs)
-	if want := "sluice: line 1: it was sent, but this was not told: print: "; code != exitFailed || !strings.HasPrefix(errs.String(), want) {
+	if want := "sluice: line 1: it was done, but this was not told: print: "; code != exitFailed || !strings.HasPrefix(errs.String(), want) {
 		t.Errorf("nobody reads: exit code %d, told %q, want %q", code, errs.String(), want)
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -139,22 +141,27 @@ func (r *remote) arg(i int) string {
 
 // config is how to talk to the cluster.
 func (r *remote) config() cluster.Config {
-	addr := r.addr
+	addr, from := r.addr, "-addr"
 	if addr == "" {
-		addr = os.Getenv("SLUICE_ADDR")
+		addr, from = os.Getenv("SLUICE_ADDR"), "$SLUICE_ADDR"
 	}
 	if addr == "" {
 		addr = defaultAddr
 	}
 	cfg := cluster.Config{Timeout: r.timeout}
 	for one := range strings.FieldsFuncSeq(addr, func(c rune) bool { return c == ',' || c == ';' || c == ' ' }) {
-		if _, port, err := net.SplitHostPort(one); err != nil || port == "" {
-			r.bad("-addr takes host:port, such as %s, or several with commas between, not %q", defaultAddr, short(one))
+		_, port, err := net.SplitHostPort(one)
+		n, nerr := strconv.Atoi(port)
+		switch {
+		case err != nil || port == "":
+			r.bad("%s takes host:port, such as %s, or several with commas between, not %q", from, defaultAddr, short(one))
+		case nerr != nil || n < 1 || n > math.MaxUint16:
+			r.bad("%s %s: the port is a number from 1 to 65535, not %q", from, short(one), short(port))
 		}
 		cfg.NameServers = append(cfg.NameServers, one)
 	}
 	if len(cfg.NameServers) == 0 {
-		r.bad("-addr takes host:port, such as %s, not %q", defaultAddr, short(addr))
+		r.bad("%s takes host:port, such as %s, not %q", from, defaultAddr, short(addr))
 	}
 	cfg.TLS = r.tlsConfig()
 	cfg.AccessKey, cfg.SecretKey = r.credentials()
@@ -237,6 +244,10 @@ func (r *remote) exit(ctx context.Context, err error) int {
 	case ctx.Err() != nil:
 		return r.interrupted(err)
 	}
+	unreachable, nobody := errors.AsType[*cluster.UnreachableError](err)
+	if nobody && unreachable.Addr == defaultAddr && r.addr == "" && os.Getenv("SLUICE_ADDR") == "" {
+		err = fmt.Errorf("%w; that is the default, -addr or $SLUICE_ADDR name another", err)
+	}
 	told := map[string]bool{}
 	for line := range strings.SplitSeq(err.Error(), "\n") { // of each broker, and once for all its queues
 		if !told[line] {
@@ -244,7 +255,7 @@ func (r *remote) exit(ctx context.Context, err error) int {
 		}
 		told[line] = true
 	}
-	if _, ok := errors.AsType[*cluster.UnreachableError](err); ok {
+	if nobody {
 		return exitFailed
 	}
 	if _, ok := errors.AsType[*cluster.RefusedError](err); ok {

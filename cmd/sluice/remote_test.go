@@ -86,6 +86,14 @@ func TestRemote_NobodyReads(t *testing.T) {
 			t.Errorf("%s: exit code %d, told %q", args, code, errs.String())
 		}
 	}
+	// What was done is not taken for what failed.
+	for _, args := range []string{"topic create bills", "topic update bills -perm r", "message send orders x -json", "topic delete bills -yes"} {
+		var errs strings.Builder
+		if code := run(t.Context(), append(strings.Fields(args), "-addr", k.addr), broken{}, &errs); code != exitFailed ||
+			!strings.HasPrefix(errs.String(), "sluice: it was done, but this was not told: print: ") {
+			t.Errorf("%s: exit code %d, told %q", args, code, errs.String())
+		}
+	}
 }
 
 // Addresses and keys may come from the environment; flags win.
@@ -100,6 +108,19 @@ func TestRemote_Environment(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	k.ok("topic", "list")
+	t.Setenv("SLUICE_ADDR", "nowhere")
+	if r := call(t.Context(), "topic", "list"); !strings.Contains(r.err, `: $SLUICE_ADDR takes host:port, such as `) {
+		t.Errorf("%+v", r)
+	}
+	for _, addr := range []string{"nowhere", ""} { // whoever has named the default knows it
+		t.Setenv("SLUICE_ADDR", addr)
+		var errs strings.Builder
+		code := newRemote("topic list", "", nil, &errs).exit(t.Context(), &cluster.UnreachableError{Op: "list", Addr: defaultAddr, Err: io.EOF})
+		if hint := "EOF; that is the default, -addr or $SLUICE_ADDR name another\n"; code != exitFailed || strings.HasSuffix(errs.String(), hint) != (addr == "") {
+			t.Errorf("with %q exit code %d, told %q", addr, code, errs.String())
+		}
+	}
+	t.Setenv("SLUICE_ADDR", k.addr)
 	acl, err := server.ParseACL([]byte("accounts: [{accessKey: operator-key, secretKey: operator-secret, admin: true}]"))
 	if err != nil {
 		t.Fatal(err)

@@ -239,15 +239,10 @@ func pickBroker(brokers []cluster.Broker, name string) ([]cluster.Broker, error)
 func (r *remote) showTopic(ctx context.Context, c *cluster.Cluster, name, what string) error {
 	shares, err := c.Route(ctx, name)
 	if err != nil {
-		return err
+		return untold(err)
 	}
 	topic := cluster.NewTopic(name, shares)
-	t := r.table("TOPIC")
-	if r.json {
-		return t.end(t.row(topic), "")
-	}
-	fmt.Fprintf(t.w, "%s topic %s: %s, %s, on %s\n", what, name, counted(int64(topic.ReadQueues), "queue"), topic.Perm, strings.Join(topic.Brokers, " "))
-	return t.flush()
+	return r.done(topic, "%s topic %s: %s, %s, on %s", what, name, counted(int64(topic.ReadQueues), "queue"), topic.Perm, strings.Join(topic.Brokers, " "))
 }
 
 // runTopicUpdate is "sluice topic update".
@@ -371,14 +366,22 @@ func counted(n int64, what string) string {
 	return grouped(n) + " " + what
 }
 
-// done prints what was done.
+// done prints what was done. That it cannot be printed does not undo it.
 func (r *remote) done(object any, format string, args ...any) error {
 	t := r.table("DONE")
 	if r.json {
-		return t.end(t.row(object), "")
+		return untold(t.end(t.row(object), ""))
 	}
 	fmt.Fprintf(t.w, format+"\n", args...)
-	return t.flush()
+	return untold(t.flush())
+}
+
+// untold is why something that was done could not be told.
+func untold(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("it was done, but this was not told: %w", err)
 }
 
 // since is a time with how long ago it was.

@@ -148,6 +148,12 @@ func TestRemote_WrongUsage(t *testing.T) {
 		{"topic list -access-key k", []string{"-access-key takes a secret in $SLUICE_SECRET_KEY"}},
 		{"topic list -=x", []string{"bad flag syntax: -=x"}},
 		{"topic list -addr", []string{"flag needs an argument: -addr"}},
+		{"topic list -addr a:b,c:0,d:65536,:9876", []string{
+			`-addr a:b: the port is a number from 1 to 65535, not "b"`, `-addr c:0: the port is a number from 1 to 65535, not "0"`, `not "65536"`,
+		}},
+		{"topic list -all=maybe", []string{`topic list: -all takes true or false, not "maybe"; see`}},
+		{"message browse t -tag ||", []string{`message browse: -tag takes tags, such as paid, or * for all, not "||": it names none; see`}},
+		{"message find t -key k -since 2h -until 3h", []string{"message find: -until is before -since, nothing is between them; see"}},
 		{"topic list -addr ,", []string{"-addr takes host:port"}},
 		{"group reset g", []string{"sluice: group reset: it takes GROUP TOPIC -to POINT: POINT is first, last, a time"}},
 		{"group reset g t", []string{"sluice: group reset: it takes GROUP TOPIC -to POINT: POINT is first, last, a time"}},

@@ -108,6 +108,12 @@ func TestRun_NobodyReads(t *testing.T) {
 			t.Errorf("%s: exit code %d, told %q", command, code, errs.String())
 		}
 	}
+	for _, command := range []string{"version", "help"} {
+		var errs strings.Builder
+		if code := run(t.Context(), []string{command}, broken{}, &errs); code != exitFailed || !strings.HasPrefix(errs.String(), "sluice: print: ") {
+			t.Errorf("%s: exit code %d, told %q", command, code, errs.String())
+		}
+	}
 }
 
 func TestVersion(t *testing.T) {

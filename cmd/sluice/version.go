@@ -17,7 +17,9 @@ func runVersion(_ context.Context, args []string, stdout, stderr io.Writer) int 
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	fmt.Fprintln(stdout, version(info))
+	if _, err := fmt.Fprintln(stdout, version(info)); err != nil {
+		return failed(stderr, fmt.Errorf("print: %w", err))
+	}
 	return exitFine
 }
 
