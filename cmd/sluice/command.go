@@ -124,6 +124,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		next := at.find(word)
 		switch {
+		case strings.HasPrefix(word, "-"):
+			return wrong(stderr, "sluice help"+path, "%s takes a command first, %s, and flags such as %s behind it", at.name, alternatives(at.names()), short(word))
 		case next != nil:
 			at, path = next, path+" "+next.name
 		case at == &root:

@@ -65,6 +65,11 @@ billing         3        2  TIME--------------------
 		t.Errorf("printed %s", got)
 	}
 
+	k.ok("topic", "update", "%DLQ%billing", "-perm", "w") // as brokers of RocketMQ 4 make them
+	for _, command := range []string{"peek", "redrive"} {
+		k.refuses(exitRefused, "sluice: topic %DLQ%billing gives no messages: its permission is w; sluice topic update %DLQ%billing -perm rw changes it\n", "dlq", command, "billing")
+	}
+	k.ok("topic", "update", "%DLQ%billing", "-perm", "rw")
 	k.refuses(exitRefused, "group billing has 3 dead letters, of which 2 were not sent again; add -yes", "dlq", "purge", "billing")
 	k.prints("removed 3 dead letters of group billing\n", "dlq", "purge", "billing", "-yes")
 	k.prints("there are no dead letters\n", "dlq", "list")

@@ -143,7 +143,12 @@ func runMessageGet(ctx context.Context, args []string, stdout, stderr io.Writer)
 	var topic string
 	r.text("topic", "the name of a topic", &topic)
 	raw := r.Bool("raw", false, "")
-	return r.do(ctx, args, "ID", nil, func(ctx context.Context, c *cluster.Cluster) error {
+	check := func() {
+		if *raw && r.json {
+			r.bad("-raw and -json exclude each other")
+		}
+	}
+	return r.do(ctx, args, "ID", check, func(ctx context.Context, c *cluster.Cluster) error {
 		all, err := find(ctx, c, r.arg(0), topic)
 		if err != nil {
 			return err

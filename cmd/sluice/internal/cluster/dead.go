@@ -151,6 +151,9 @@ func (c *Cluster) Redrive(ctx context.Context, group string, o RedriveOptions, t
 	if err != nil {
 		return c.deadless(ctx, group, err)
 	}
+	if err := readable(topic, queues); err != nil {
+		return err
+	}
 	d := &redrive{c: c, topic: topic, o: o, tell: tell, senders: map[string]*Sender{}}
 	for _, q := range queues {
 		if err := d.queue(ctx, q); err != nil || d.enough() {

@@ -209,6 +209,9 @@ func (c *Cluster) Browse(ctx context.Context, topic string, o BrowseOptions) ([]
 	if err != nil {
 		return nil, err
 	}
+	if err := readable(topic, queues); err != nil {
+		return nil, err
+	}
 	type read struct { // each leaves out what comes with an error
 		messages []*Message
 		err      error

@@ -140,6 +140,14 @@ func (c *Cluster) queues(ctx context.Context, topic string, x Selection) ([]queu
 	return all, nil
 }
 
+// readable is why nobody may read messages of queues, which are there.
+func readable(topic string, queues []queueOf) error {
+	if slices.ContainsFunc(queues, func(q queueOf) bool { return q.Perm.Has(remoting.PermRead) }) {
+		return nil
+	}
+	return &NoQueueError{Topic: topic, Reason: fmt.Sprintf("gives no messages: its permission is %s; sluice topic update %s -perm rw changes it", queues[0].Perm, topic)}
+}
+
 // noQueue is why x selects none of the queues of a topic, to write to or to
 // read.
 func noQueue(topic string, x Selection, shares []Share, write bool) error {
