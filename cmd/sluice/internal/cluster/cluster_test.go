@@ -194,7 +194,23 @@ func TestCluster_RedriveMakesItsGroup(t *testing.T) {
 	if err != nil || len(told) != 2 || len(b.requests(remoting.ReqCreateGroup)) != 1 {
 		t.Fatalf("told %v, %v", told, err)
 	}
-	commits := b.requests(remoting.ReqUpdateConsumerOffset)
+	// One that is interrupted notes what it has sent.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	before := len(b.requests(remoting.ReqUpdateConsumerOffset))
+	b.on(remoting.ReqSendMessageV2, func(_, resp *remoting.Command) {
+		cancel()
+		remoting.SendResult{MsgID: "X", Region: "R"}.AppendTo(&resp.Fields)
+	})
+	told = nil
+	err = c.Redrive(ctx, "g", cluster.RedriveOptions{Rate: 1e6, To: "%DLQ%g"}, func(r cluster.Redriven) error {
+		told = append(told, r.QueueOffset)
+		return nil
+	})
+	if noted := len(b.requests(remoting.ReqUpdateConsumerOffset)) - before; !errors.Is(err, context.Canceled) || len(told) != 1 || noted != 1 {
+		t.Errorf("interrupted: told %v, noted %d, %v", told, noted, err)
+	}
+	commits := b.requests(remoting.ReqUpdateConsumerOffset)[:before]
 	last := commits[len(commits)-1].Fields
 	if last.Get("commitOffset") != "2" || last.Get("consumerGroup") != cluster.RedriveGroup {
 		t.Errorf("committed %v", last)

@@ -233,6 +233,9 @@ func (d *redrive) one(ctx context.Context, q queueOf, m DeadMessage) error {
 	if err := d.pace(ctx); err != nil {
 		return err
 	}
+	// What has begun is noted, too, though its user has ended it: the next call
+	// would send it twice.
+	ctx = context.WithoutCancel(ctx)
 	sent, err := s.Send(ctx, Outgoing{Body: m.Body, Flag: m.Flag, SysFlag: m.SysFlag & compression, Props: revived(m.Props)})
 	if err != nil {
 		return err
@@ -246,6 +249,9 @@ func (d *redrive) one(ctx context.Context, q queueOf, m DeadMessage) error {
 
 // pace waits until the next send is due.
 func (d *redrive) pace(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	now := time.Now()
 	if wait := d.due.Sub(now); wait > 0 {
 		t := time.NewTimer(wait)
