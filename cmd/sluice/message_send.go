@@ -299,10 +299,10 @@ func sendLines(ctx context.Context, in io.Reader, send func(body []byte) (sent b
 		}
 		line, err := nextLine(lines)
 		switch {
+		case ctx.Err() != nil: // also at the end: Ctrl-C ends both sides of a pipe
+			return failed(false, context.Cause(ctx))
 		case errors.Is(err, io.EOF):
 			return nil
-		case ctx.Err() != nil:
-			return failed(false, context.Cause(ctx))
 		case err != nil:
 			return failed(false, err)
 		case len(line) == 0:

@@ -160,6 +160,21 @@ func TestMessage_SendInterrupted(t *testing.T) {
 	}
 }
 
+// Ctrl-C ends the program that writes the lines, too: its end is not that of the
+// work.
+func TestMessage_SendInterruptedPipe(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := sendLines(ctx, strings.NewReader("one\n"), func([]byte) (bool, error) {
+		cancel()
+		return true, nil
+	})
+	e, ok := errors.AsType[*linesError](err)
+	if want := "before line 2; 1 message was sent"; !ok || e.where() != want {
+		t.Errorf("told %v, want %q", err, want)
+	}
+}
+
 // A line that a failing disk has cut off is no message.
 func TestMessage_SendHalfLine(t *testing.T) {
 	t.Parallel()
