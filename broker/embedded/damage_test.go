@@ -17,6 +17,7 @@ import (
 	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
+	"github.com/sluicemq/sluice/broker/remoting/message"
 )
 
 // damage changes a byte of a file of the store, for good.
@@ -331,6 +332,56 @@ func TestDamage_Lines(t *testing.T) {
 				t.Errorf("%q: %s", group, log.String())
 			}
 		}
+	})
+}
+
+// A search that would have found a damaged message says so, and not that there is
+// none; nor is damage what a wrong id is answered with.
+func TestDamage_Queries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, small)
+		k.fill("t", 0, 300)
+		find := func(n int) (embedded.Record, string, error) {
+			key := fmt.Sprint("k", n)
+			b, found, err := k.store().Find(embedded.Query{Topic: "t", Key: key, ToMs: 1 << 50, Limit: 8}, nil)
+			if (err == nil) != (found > 0) {
+				t.Errorf("%s: %d found, %v", key, found, err)
+			}
+			ds, derr := k.conn.Extensions().Query.ByKey(t.Context(), "t", key, driver.TimeRange{}, 8)
+			if driver.CodeOf(derr) != driver.CodeOf(err) || len(ds) != found {
+				t.Errorf("%s: %d and %d found, %v and %v", key, found, len(ds), err, derr)
+			}
+			if err != nil {
+				return embedded.Record{}, "", err
+			}
+			return embedded.Record{Bytes: b}, ds[0].ID, nil
+		}
+		at := map[int]int64{} // position by number
+		ids := map[int]string{}
+		for _, n := range []int{5, 7} {
+			r, id, err := find(n)
+			k.must("find", err)
+			v, _, err := message.DecodeView(r.Bytes)
+			k.must("decode", err)
+			at[n], ids[n] = v.PhysicalOffset, id
+		}
+		k.must("close", k.b.Close(t.Context()))
+		k.damage(k.files(".log")[0], at[5]+200) // its content
+		k.damage(k.files(".log")[0], at[7]+2)   // its header
+		k.open()
+		for _, n := range []int{5, 7} {
+			_, _, err := find(n)
+			wantCode(t, fmt.Sprint("find ", n), err, driver.Corrupt)
+			_, err = k.conn.Extensions().Query.ByID(t.Context(), "t", ids[n])
+			wantCode(t, fmt.Sprint("id of ", n), err, driver.Corrupt)
+		}
+		_, err := k.store().Record(at[5], nil)
+		wantCode(t, "the record", err, driver.Corrupt)
+		_, err = k.store().Record(at[5]+1, nil)
+		wantCode(t, "no record", err, driver.NotFound)
+		_, _, err = find(6)
+		k.must("find the one between", err)
 	})
 }
 

@@ -74,6 +74,13 @@ func asError(e *driver.Error, op string) error {
 	return withOp(e, op)
 }
 
+// damaged reports whether err says that what was stored at a position has changed,
+// and not that the position is wrong.
+func damaged(err error) bool {
+	d, ok := errors.AsType[*commitlog.CorruptError](err)
+	return ok && d.Frame
+}
+
 // readError is why a stored frame cannot be read.
 func readError(err error, op string) *driver.Error {
 	code := driver.Unavailable

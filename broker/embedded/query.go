@@ -31,7 +31,11 @@ func (q query) ByID(ctx context.Context, topic, id string) (*driver.Delivery, er
 		return d[0], nil
 	}
 	if _, pos, err := message.ParseOffsetID(id); err == nil {
-		if d, failure := e.visibleAt(topic, pos); failure != nil || d != nil {
+		d, failure := e.visibleAt(topic, pos)
+		if failure != nil && failure.Code == driver.Corrupt && !damaged(failure) {
+			failure = nil // the id is wrong
+		}
+		if failure != nil || d != nil {
 			return d, asError(failure, op)
 		}
 	}
@@ -113,8 +117,13 @@ func (e *engine) firstMatch(topic string, kind byte, key string, r driver.TimeRa
 	}
 	slices.Reverse(candidates) // the oldest first
 	var out []*driver.Delivery
+	var lost *driver.Error
 	for _, pos := range candidates {
 		d, err := e.visibleAt(topic, pos)
+		if err != nil && err.Code == driver.Corrupt {
+			lost = err // it may have been one of them
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -124,17 +133,24 @@ func (e *engine) firstMatch(topic string, kind byte, key string, r driver.TimeRa
 			}
 		}
 	}
+	if len(out) == 0 {
+		return nil, lost
+	}
 	return out, nil
 }
 
 // visibleAt answers the message of topic at a position of the log, nil if
 // there is none that everybody may see: a half message, one that is not due, of
-// another topic or of one that was deleted.
+// another topic or of one that was deleted. [driver.Corrupt] says that what is
+// there cannot be read; if the position is not from the index, it may be wrong.
 func (e *engine) visibleAt(topic string, pos int64) (*driver.Delivery, *driver.Error) {
 	s, k, _, err := e.read(pos, sizeUnknown)
 	switch {
 	case errors.Is(err, commitlog.ErrClosed):
 		return nil, closedError("")
+	case errors.Is(err, commitlog.ErrCorrupt):
+		e.count.unread(err)
+		return nil, readError(err, "")
 	case err != nil:
 		return nil, nil //nolint:nilerr,nilnil // no frame begins there, or none of a message
 	}

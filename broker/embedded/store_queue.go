@@ -407,12 +407,17 @@ type Record struct {
 
 // Record appends to b the record whose physical offset is pos; the answer's
 // bytes are the whole of it. A position where no message begins, or of which
-// nothing is kept any more, is [driver.NotFound].
+// nothing is kept any more, is [driver.NotFound]; one whose bytes have changed is
+// [driver.Corrupt].
 func (s *Store) Record(pos int64, b []byte) (Record, error) {
 	const op = "read a message by its position"
 	kind, raw, err := s.e.log.ReadSized(pos, sizeUnknown, nil)
 	if errors.Is(err, commitlog.ErrClosed) {
 		return Record{}, closedError(op)
+	}
+	if damaged(err) {
+		s.e.count.unread(err)
+		return Record{}, readError(err, op)
 	}
 	if err == nil {
 		_, raw, err = storedPart(record.Kind(kind), raw)
@@ -438,7 +443,8 @@ type Query struct {
 }
 
 // Find appends the records of messages that match, the newest first, and
-// answers how many.
+// answers how many. If none can be read but one that may match is damaged, that is
+// [driver.Corrupt].
 func (s *Store) Find(q Query, b []byte) ([]byte, int, error) {
 	op := "find key " + q.Key + " in " + q.Topic
 	kind := byte(byKey)
@@ -455,11 +461,16 @@ func (s *Store) Find(q Query, b []byte) ([]byte, int, error) {
 	}
 	slices.SortFunc(candidates, func(x, y int64) int { return cmp.Compare(y, x) })
 	found := 0
+	var lost *driver.Error
 	for _, pos := range slices.Compact(candidates) { // a message may name a key twice
 		if found >= q.Limit {
 			break
 		}
 		d, failure := s.e.visibleAt(q.Topic, pos)
+		if failure != nil && failure.Code == driver.Corrupt {
+			lost = failure
+			continue
+		}
 		if failure != nil {
 			return b, found, withOp(failure, op)
 		}
@@ -472,6 +483,9 @@ func (s *Store) Find(q Query, b []byte) ([]byte, int, error) {
 		}
 		b = r.Bytes
 		found++
+	}
+	if found == 0 {
+		return b, 0, asError(lost, op)
 	}
 	return b, found, nil
 }

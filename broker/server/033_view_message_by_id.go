@@ -1,6 +1,7 @@
 package server
 
 import (
+	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
@@ -13,6 +14,9 @@ func handleViewMessage(s *Server, c *conn, req, resp *remoting.Command) error {
 		return err
 	}
 	r, err := s.store.Record(h.Offset, nil)
+	if driver.CodeOf(err) == driver.Corrupt {
+		return failed(err)
+	}
 	if err != nil {
 		return refuse(remoting.ResSystemError, "can not find message by the offset, %d", h.Offset)
 	}

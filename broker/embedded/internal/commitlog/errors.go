@@ -41,6 +41,9 @@ type CorruptError struct {
 	Offset, Length int64
 	// Reason is what was expected there.
 	Reason string
+	// Frame: a frame began there once, so something is lost. Else it may be that
+	// who named the position was wrong.
+	Frame bool
 }
 
 // Error names file, place and reason.

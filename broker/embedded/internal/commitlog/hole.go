@@ -39,7 +39,7 @@ func newHole(pos, end, base int64, reason string) Hole {
 }
 
 func (h Hole) corrupt() *CorruptError {
-	return &CorruptError{Segment: h.Segment, Offset: h.Offset, Length: h.End - h.Pos, Reason: "quarantined: " + h.Reason}
+	return &CorruptError{Segment: h.Segment, Offset: h.Offset, Length: h.End - h.Pos, Reason: "quarantined: " + h.Reason, Frame: true}
 }
 
 // holeFrom answers the index of the first hole of holes, which ascend, that

@@ -69,7 +69,7 @@ func (l *Log) read(pos int64, guess int, buf []byte) (Kind, []byte, error) {
 	payload, ok := checkFrame(b[:size])
 	if !ok {
 		return 0, nil, fmt.Errorf("read frame at %d: %w", pos,
-			&CorruptError{Segment: s.name, Offset: pos - s.base, Length: int64(size), Reason: "the checksum of the frame does not match"})
+			&CorruptError{Segment: s.name, Offset: pos - s.base, Length: int64(size), Reason: "the checksum of the frame does not match", Frame: true})
 	}
 	// To the front, so that the caller's next Read has all of the buffer.
 	return h.kind, b[:copy(b, payload)], nil
