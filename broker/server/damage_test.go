@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,8 +27,9 @@ func lines(log *syncBuffer, words ...string) (n int) {
 }
 
 // serveDamaged serves a store with one damaged message, the fifth of the ten of
-// topic U, behind the three of topic T, each with one queue.
-func serveDamaged(t *testing.T) (*bundle, *syncBuffer) {
+// topic U, behind the three of topic T, each with one queue. With Refuse the
+// message is met when it is read, at pos in the log.
+func serveDamaged(t *testing.T, policy embedded.OnCorruption) (served *bundle, log *syncBuffer, pos int64) {
 	t.Helper()
 	dir := t.TempDir()
 	b, err := embedded.Open(dir, embedded.Config{Queues: 1})
@@ -49,11 +51,14 @@ func serveDamaged(t *testing.T) (*bundle, *syncBuffer) {
 		return pos
 	}
 	send("T", 3)
-	pos := send("U", 10)
+	pos = send("U", 10)
 	if err := b.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	for _, pattern := range []string{"STATE-*", "*.idx"} {
+		if policy == embedded.Refuse {
+			break // the checkpoint lets opening pass over it
+		}
 		names, _ := filepath.Glob(filepath.Join(dir, pattern))
 		for _, name := range names {
 			if err := os.Remove(name); err != nil {
@@ -72,17 +77,17 @@ func serveDamaged(t *testing.T) (*bundle, *syncBuffer) {
 		t.Fatal(err)
 	}
 	l := &syncBuffer{}
-	if b, err = embedded.Open(dir, embedded.Config{OnCorruption: embedded.Quarantine, Logger: slog.New(slog.NewTextHandler(l, nil))}); err != nil {
+	if b, err = embedded.Open(dir, embedded.Config{OnCorruption: policy, Logger: slog.New(slog.NewTextHandler(l, nil))}); err != nil {
 		t.Fatal(err)
 	}
-	return startOn(t, b, Config{Listen: "127.0.0.1:0"}, nil, nil), l
+	return startOn(t, b, Config{Listen: "127.0.0.1:0"}, nil, nil), l, pos
 }
 
 // Offsets that damage has left out at the end of a queue are neither messages
 // nor lag, whether a group has passed them or not, and are no loss.
 func TestDamage_LagAndCounts(t *testing.T) {
 	t.Parallel()
-	b, l := serveDamaged(t)
+	b, l, _ := serveDamaged(t, embedded.Quarantine)
 	p := b.dial(t)
 	b.commit(t, "G", "T", 0, 3)
 	end := func() int64 {
@@ -132,11 +137,34 @@ func TestDamage_LagAndCounts(t *testing.T) {
 	}
 }
 
+// What can be read before a damaged message is answered, and then that it cannot
+// be read; so is the message at its position in the log.
+func TestDamage_Refused(t *testing.T) {
+	t.Parallel()
+	b, _, pos := serveDamaged(t, embedded.Refuse)
+	p := b.dial(t)
+	if code, r, ms := p.pull(pulling("G", "U", 0, 0)); code != remoting.ResSuccess || len(ms) != 4 || r.NextBeginOffset != 4 {
+		t.Errorf("code %d, %d messages, on at %d", code, len(ms), r.NextBeginOffset)
+	}
+	a := p.wantCode(remoting.ResSystemError, pullCommand(pulling("G", "U", 0, 4)))
+	if !strings.Contains(a.Remark, "is corrupt at offset") {
+		t.Errorf("refused by %q", a.Remark)
+	}
+	a = p.wantCode(remoting.ResSystemError, request(remoting.ReqViewMessageByID, "offset", strconv.FormatInt(pos, 10)))
+	if !strings.Contains(a.Remark, "is corrupt at offset") {
+		t.Errorf("the record is refused by %q", a.Remark)
+	}
+	a = p.wantCode(remoting.ResSystemError, request(remoting.ReqViewMessageByID, "offset", strconv.FormatInt(pos+1, 10)))
+	if !strings.Contains(a.Remark, "can not find message by the offset") {
+		t.Errorf("no record is refused by %q", a.Remark)
+	}
+}
+
 // What is lost is lost to the group that pulls; to a tool that looks into the
 // queue nothing is.
 func TestDamage_NamesTheGroup(t *testing.T) {
 	t.Parallel()
-	b, l := serveDamaged(t)
+	b, l, _ := serveDamaged(t, embedded.Quarantine)
 	p := b.dial(t)
 	for range 2 {
 		if _, r, ms := p.pull(pulling("TOOLS_CONSUMER", "U", 0, 0)); len(ms) != 9 || r.NextBeginOffset != 10 {

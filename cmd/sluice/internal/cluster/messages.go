@@ -137,6 +137,9 @@ func (c *Cluster) ByOffsetID(ctx context.Context, id string) (*Message, error) {
 		if err != nil {
 			return nil, err
 		}
+		if resp.Code == remoting.ResSystemError && !strings.HasPrefix(resp.Remark, "can not find message") {
+			return nil, refused(r.op, b.Addr, resp)
+		}
 		if resp.Code != remoting.ResSuccess {
 			return nil, &NotFoundError{What: "message " + id}
 		}
@@ -290,29 +293,15 @@ func (c *Cluster) readUpTo(ctx context.Context, q queueOf, topic string, at, end
 // pullMost is how many messages one pull asks for, as RocketMQ's clients do.
 const pullMost = 32
 
-// pull reads some messages of a queue, and answers where to go on. A broker
-// refuses the whole of what was asked for if it cannot read one message in it,
-// so that it is then asked for less, until those before that one have come. It
-// is a [*UnreadableError] if there are none before it.
+// pull reads some messages of a queue, and answers where to go on. It is a
+// [*UnreadableError] if the first of them cannot be read; others end the answer
+// in front of them.
 func (c *Cluster) pull(ctx context.Context, q queueOf, topic string, at int64, f Filter) ([]*Message, int64, error) {
-	for most := int32(pullMost); ; most /= 2 {
-		part, next, err := c.pullSome(ctx, q, topic, at, most, f)
-		switch {
-		case !isCode(err, remoting.ResSystemError):
-			return part, next, err
-		case most == 1:
-			return nil, 0, &UnreadableError{Broker: q.Name, Queue: q.queue, Offset: at, Behind: !f.all(), Err: err}
-		}
-	}
-}
-
-// pullSome sends one request for at most so many messages.
-func (c *Cluster) pullSome(ctx context.Context, q queueOf, topic string, at int64, most int32, f Filter) ([]*Message, int64, error) {
 	r := request{op: "read topic " + topic, code: remoting.ReqPullMessage, also: []int{
 		remoting.ResPullNotFound, remoting.ResPullRetryImmediately, remoting.ResPullOffsetMoved,
 	}}
 	x := remoting.PullMessage{
-		Group: message.ToolsGroup, Topic: topic, QueueID: int32(q.queue), QueueOffset: at, MaxMessages: most,
+		Group: message.ToolsGroup, Topic: topic, QueueID: int32(q.queue), QueueOffset: at, MaxMessages: pullMost,
 		SysFlag: remoting.PullSubscription, Subscription: cmp.Or(f.Expression, "*"), BrokerName: q.Name,
 	}
 	if f.SQL {
@@ -320,6 +309,9 @@ func (c *Cluster) pullSome(ctx context.Context, q queueOf, topic string, at int6
 	}
 	r = r.with(x)
 	resp, err := c.ask(ctx, q.Addr, r)
+	if isCode(err, remoting.ResSystemError) {
+		return nil, 0, &UnreadableError{Broker: q.Name, Queue: q.queue, Offset: at, Behind: !f.all(), Err: err}
+	}
 	if err != nil {
 		return nil, 0, err
 	}
