@@ -71,19 +71,18 @@ func (a *ACL) String() string {
 	return fmt.Sprintf("access control with %d accounts and %d trusted addresses", len(a.accounts), len(a.trusted))
 }
 
-// TrustsAll reports whether requests of every IPv4 or of every IPv6 address are
-// answered without a signature, because globalWhiteRemoteAddresses or the
-// whiteRemoteAddress of an account has a pattern such as *, *.*.*.* or 0.0.0.0/0.
+// TrustsAll reports whether strangers are answered without a signature. All that
+// globalWhiteRemoteAddresses and the whiteRemoteAddress of every account name
+// counts together: beside private, link-local and loopback addresses it may be as
+// many as one IPv4 network of 8 bits and one IPv6 network of 24 bits have. Who
+// could come from more than that is not known to anybody, however it is written:
+// *, 0.0.0.0/1 with 128.0.0.0/1, or 1-223.*.*.*.
 func (a *ACL) TrustsAll() bool {
-	if slices.ContainsFunc(a.trusted, addressPattern.everywhere) {
-		return true
-	}
+	all := slices.Clone(a.trusted)
 	for _, who := range a.accounts {
-		if slices.ContainsFunc(who.from, addressPattern.everywhere) {
-			return true
-		}
+		all = append(all, who.from...)
 	}
-	return false
+	return strangers(all)
 }
 
 // SetACL replaces the accounts from the next request on, such as after the

@@ -85,10 +85,10 @@ func LoadACL(path string) (*ACL, error) {
 // Requests from globalWhiteRemoteAddresses need no account and may do
 // everything; those from an account's whiteRemoteAddress need no signature.
 // Addresses are 10.0.0.1, 10.0.0.*, 10.0.0.1-9, 10.0.0.{1,2}, 10.0.0.0/8,
-// several of them with commas between, or * for all, which an address that other
-// machines reach does not start with ([ACL.TrustsAll]). Permissions are DENY, PUB,
-// SUB and PUB|SUB, and DENY where nothing is said. An account with admin: true
-// may do everything.
+// several of them with commas between, or * for all. A server that other machines
+// reach does not start if they are too many, all together ([ACL.TrustsAll]).
+// Permissions are DENY, PUB, SUB and PUB|SUB, and DENY where nothing is said. An
+// account with admin: true may do everything.
 //
 // Reading is strict: what is unknown or wrong is refused, all of it at once,
 // with the accepted form. No error has a secret in it.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -41,19 +40,6 @@ func (p addressPattern) matches(addr netip.Addr) bool {
 	}
 	for i, octet := range addr.As4() {
 		if !inSpans(p.octets[i], octet) {
-			return false
-		}
-	}
-	return true
-}
-
-// everywhere reports whether every address of IPv4 or of IPv6 matches.
-func (p addressPattern) everywhere() bool {
-	if p.octets == nil {
-		return p.all || p.prefix.Bits() == 0
-	}
-	for _, spans := range p.octets {
-		if !slices.Contains(spans, span{0, 255}) {
 			return false
 		}
 	}

@@ -13,7 +13,7 @@ type ExposedError struct {
 	Address string
 	// NoTLS and NoACL say what is missing. TLS counts if it is required.
 	NoTLS, NoACL bool
-	// TrustsAll says that the accounts let in whoever connects, see
+	// TrustsAll says that the accounts let in strangers without a signature, see
 	// [ACL.TrustsAll], and TLS does not ask for certificates of clients.
 	TrustsAll bool
 }
@@ -28,7 +28,7 @@ func (e *ExposedError) Error() string {
 		missing = append(missing, "access control (Config.ACL)")
 	}
 	if e.TrustsAll {
-		missing = append(missing, "accounts that do not trust every address (globalWhiteRemoteAddresses, whiteRemoteAddress) or certificates of clients (Config.TLS.ClientAuth)")
+		missing = append(missing, "accounts that trust fewer addresses (globalWhiteRemoteAddresses and every whiteRemoteAddress together: private ones, an IPv4 /8 and an IPv6 /24) or certificates of clients (Config.TLS.ClientAuth)")
 	}
 	return fmt.Sprintf("listen on %s: other machines reach this address; it takes %s, or Config.InsecureListen to allow it without, or a loopback address such as 127.0.0.1",
 		e.Address, strings.Join(missing, " and "))

@@ -44,7 +44,9 @@ who is served
   -tls-mode required|permissive
                              close plain connections (the default), or serve both kinds on the same port; an
                              address that other machines reach takes required, or -insecure-listen
-  -acl F                     accounts and what each may do, in the form of RocketMQ's plain_acl.yml
+  -acl F                     accounts and what each may do, in the form of RocketMQ's plain_acl.yml. Addresses
+                             that need no signature are private ones and, in all lists together, an IPv4 /8
+                             and an IPv6 /24 at most, where other machines can reach the server
   -insecure-listen           listen without TLS and accounts where other machines can reach it
 
 how it behaves

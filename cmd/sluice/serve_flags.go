@@ -248,7 +248,7 @@ func (f *serveFlags) checkExposed() {
 	case !f.given("acl"):
 		missing = append(missing, "-acl F")
 	case acl != nil && acl.TrustsAll() && !f.given("tls-client-ca"):
-		missing = append(missing, "-tls-client-ca F, because "+short(f.acl)+" lets in whoever connects (globalWhiteRemoteAddresses or whiteRemoteAddress with a * for all)")
+		missing = append(missing, "-tls-client-ca F, because "+short(f.acl)+" lets in strangers without a signature (globalWhiteRemoteAddresses and every whiteRemoteAddress together may have private addresses, an IPv4 /8 and an IPv6 /24)")
 	}
 	if len(missing) > 0 {
 		f.bad("-listen %s can be reached from other machines: it takes %s, or -insecure-listen to allow it without, or a loopback address such as %s",

@@ -69,7 +69,7 @@ func TestServe_WrongUsage(t *testing.T) {
 	dir := t.TempDir()
 	store := filepath.Join(dir, "store")
 	trusting := filepath.Join(dir, "trusting.yml")
-	if err := os.WriteFile(trusting, []byte("globalWhiteRemoteAddresses: ['*']\naccounts: [{accessKey: operators, secretKey: operators-secret}]"), 0o600); err != nil {
+	if err := os.WriteFile(trusting, []byte("globalWhiteRemoteAddresses: ['0.0.0.0/1', '128.0.0.0/1']\naccounts: [{accessKey: operators, secretKey: operators-secret}]"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -101,7 +101,7 @@ func TestServe_WrongUsage(t *testing.T) {
 		{[]string{"-listen", "0.0.0.0:0", "-advertise", "127.0.0.1:1"}, []string{
 			"-listen 0.0.0.0:0 can be reached from other machines: it takes -tls-cert F -tls-key F and -acl F, or -insecure-listen",
 		}},
-		{[]string{"-listen", "0.0.0.0:0", "-advertise", "127.0.0.1:1", "-acl", trusting}, []string{"it takes -tls-cert F -tls-key F and -tls-client-ca F, because ", " lets in whoever connects"}},
+		{[]string{"-listen", "0.0.0.0:0", "-advertise", "127.0.0.1:1", "-acl", trusting}, []string{"it takes -tls-cert F -tls-key F and -tls-client-ca F, because ", " lets in strangers without a signature"}},
 		{[]string{"-listen", "0.0.0.0:0"}, []string{"takes -advertise HOST:PORT, too", "it takes -tls-cert F -tls-key F and -acl F, or"}},
 		{[]string{"-listen", "127.0.0.1:99999"}, []string{`serve: -listen 127.0.0.1:99999: the port is a number from 0 to 65535, not "99999"; see`}},
 		{[]string{"-listen", ":-1"}, []string{`serve: -listen :-1: the port is a number from 0 to 65535, not "-1"; see`}},
