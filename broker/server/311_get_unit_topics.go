@@ -9,8 +9,8 @@ const (
 )
 
 // getUnitTopics serves GET_UNIT_TOPIC_LIST (311): topics that belong to a unit.
-func getUnitTopics(s *Server, _ *conn, _, resp *remoting.Command) error {
-	names := s.topicList(func(c topicConfig) bool { return c.SysFlag&unitTopic != 0 })
+func getUnitTopics(s *Server, c *conn, _, resp *remoting.Command) error {
+	names := s.topicList(func(t topicConfig) bool { return t.SysFlag&unitTopic != 0 && c.sees(topicKind, t.Name) })
 	resp.Body = remoting.TopicList{Topics: names}.AppendTo(nil)
 	return nil
 }

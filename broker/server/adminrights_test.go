@@ -58,7 +58,7 @@ func TestAdminRights_AccountsSeeTheirOwn(t *testing.T) {
 		return cmd
 	}
 	for _, topic := range []string{"both", "foreign"} {
-		p.wantCode(remoting.ResSuccess, admin(createTopicRequest(topic, 1, 1)))
+		p.wantCode(remoting.ResSuccess, admin(createTopicRequest(topic, 1, 1, "topicSysFlag", "3")))
 		for _, group := range []string{"member", "stranger"} {
 			b.commit(t, group, topic, 0, 0)
 		}
@@ -74,6 +74,10 @@ func TestAdminRights_AccountsSeeTheirOwn(t *testing.T) {
 		admin []string // what an admin is shown besides
 	}{
 		{remoting.ReqGetAllTopicConfig, nil, []string{"both"}, []string{"foreign"}},
+		{remoting.ReqGetAllTopicList, nil, []string{"both"}, []string{"foreign"}},
+		{remoting.ReqGetTopicsByCluster, []string{"cluster", "DefaultCluster"}, []string{"both"}, []string{"foreign"}},
+		{remoting.ReqGetUnitTopicList, nil, []string{"both"}, []string{"foreign"}},
+		{remoting.ReqGetHasUnitSubTopicList, nil, []string{"both"}, []string{"foreign"}},
 		{remoting.ReqGetAllGroupConfig, nil, []string{"member"}, []string{"stranger"}},
 		{remoting.ReqGetAllConsumerOffset, nil, []string{"both", "foreign", "member"}, []string{"stranger"}},
 		{remoting.ReqQueryTopicConsumeByWho, []string{"topic", "both"}, []string{"member"}, []string{"stranger"}},
