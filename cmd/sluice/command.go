@@ -56,7 +56,7 @@ func commands() command {
 		{name: "serve", usage: serveUsage, run: runServe},
 		{name: "topic", usage: topicUsage, sub: topicCommands()},
 		{name: "group", usage: groupUsage, sub: groupCommands()},
-		{name: "lag", usage: lagUsage + remoteUsage, run: runLag},
+		{name: "lag", usage: remoteHelp("lag", lagUsage), run: runLag},
 		{name: "message", usage: messageUsage, sub: messageCommands()},
 		{name: "dlq", usage: dlqUsage, sub: dlqCommands()},
 		{name: "log", usage: logUsage, sub: []command{

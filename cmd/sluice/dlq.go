@@ -78,10 +78,10 @@ Flags of every such command:
 
 func dlqCommands() []command {
 	return []command{
-		{name: "list", usage: dlqListUsage + remoteUsage, run: runDLQList},
-		{name: "peek", usage: dlqPeekUsage + remoteUsage, run: runDLQPeek},
-		{name: "redrive", usage: dlqRedriveUsage + remoteUsage, run: runDLQRedrive},
-		{name: "purge", usage: dlqPurgeUsage + remoteUsage, run: runDLQPurge},
+		{name: "list", usage: remoteHelp("dlq list", dlqListUsage), run: runDLQList},
+		{name: "peek", usage: remoteHelp("dlq peek", dlqPeekUsage), run: runDLQPeek},
+		{name: "redrive", usage: remoteHelp("dlq redrive", dlqRedriveUsage), run: runDLQRedrive},
+		{name: "purge", usage: remoteHelp("dlq purge", dlqPurgeUsage), run: runDLQPurge},
 	}
 }
 

@@ -92,11 +92,11 @@ Flags of every such command:
 
 func groupCommands() []command {
 	return []command{
-		{name: "list", usage: groupListUsage + remoteUsage, run: runGroupList},
-		{name: "show", usage: groupShowUsage + remoteUsage, run: runGroupShow},
-		{name: "members", usage: groupMembersUsage + remoteUsage, run: runGroupMembers},
-		{name: "reset", usage: groupResetUsage + remoteUsage, run: runGroupReset},
-		{name: "delete", usage: groupDeleteUsage + remoteUsage, run: runGroupDelete},
+		{name: "list", usage: remoteHelp("group list", groupListUsage), run: runGroupList},
+		{name: "show", usage: remoteHelp("group show", groupShowUsage), run: runGroupShow},
+		{name: "members", usage: remoteHelp("group members", groupMembersUsage), run: runGroupMembers},
+		{name: "reset", usage: remoteHelp("group reset", groupResetUsage), run: runGroupReset},
+		{name: "delete", usage: remoteHelp("group delete", groupDeleteUsage), run: runGroupDelete},
 	}
 }
 

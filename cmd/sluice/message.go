@@ -76,10 +76,10 @@ Flags of every such command:
 
 func messageCommands() []command {
 	return []command{
-		{name: "send", usage: messageSendUsage + remoteUsage, run: runMessageSend},
-		{name: "get", usage: messageGetUsage + remoteUsage, run: runMessageGet},
-		{name: "find", usage: messageFindUsage + remoteUsage, run: runMessageFind},
-		{name: "browse", usage: messageBrowseUsage + remoteUsage, run: runMessageBrowse},
+		{name: "send", usage: remoteHelp("message send", messageSendUsage), run: runMessageSend},
+		{name: "get", usage: remoteHelp("message get", messageGetUsage), run: runMessageGet},
+		{name: "find", usage: remoteHelp("message find", messageFindUsage), run: runMessageFind},
+		{name: "browse", usage: remoteHelp("message browse", messageBrowseUsage), run: runMessageBrowse},
 	}
 }
 

@@ -52,7 +52,7 @@ type remote struct {
 
 // newRemote declares the flags that all of them have.
 func newRemote(name, usage string, stdout, stderr io.Writer) *remote {
-	r := &remote{flagSet: newFlags(name, usage+remoteUsage), stdout: stdout, stderr: stderr, timeout: 5 * time.Second}
+	r := &remote{flagSet: newFlags(name, remoteHelp(name, usage)), stdout: stdout, stderr: stderr, timeout: 5 * time.Second}
 	r.text("addr", "host:port, such as "+defaultAddr, &r.addr)
 	r.BoolVar(&r.json, "json", false, "")
 	r.value("timeout", "a duration above 0, such as 5s", positive(&r.timeout))
@@ -254,6 +254,9 @@ func (r *remote) exit(ctx context.Context, err error) int {
 			fmt.Fprintf(r.stderr, "sluice: %s\n", plain(line))
 		}
 		told[line] = true
+	}
+	if needed := r.needed(err); needed != "" {
+		fmt.Fprintf(r.stderr, "sluice: %s\n", needed)
 	}
 	if nobody {
 		return exitFailed

@@ -84,11 +84,11 @@ Flags of every such command:
 
 func topicCommands() []command {
 	return []command{
-		{name: "list", usage: topicListUsage + remoteUsage, run: runTopicList},
-		{name: "show", usage: topicShowUsage + remoteUsage, run: runTopicShow},
-		{name: "create", usage: topicCreateUsage + remoteUsage, run: runTopicCreate},
-		{name: "update", usage: topicUpdateUsage + remoteUsage, run: runTopicUpdate},
-		{name: "delete", usage: topicDeleteUsage + remoteUsage, run: runTopicDelete},
+		{name: "list", usage: remoteHelp("topic list", topicListUsage), run: runTopicList},
+		{name: "show", usage: remoteHelp("topic show", topicShowUsage), run: runTopicShow},
+		{name: "create", usage: remoteHelp("topic create", topicCreateUsage), run: runTopicCreate},
+		{name: "update", usage: remoteHelp("topic update", topicUpdateUsage), run: runTopicUpdate},
+		{name: "delete", usage: remoteHelp("topic delete", topicDeleteUsage), run: runTopicDelete},
 	}
 }
 
