@@ -16,9 +16,6 @@ type admission struct {
 	mu     sync.RWMutex
 	groups map[string]struct{}
 	looked int64 // when the store was last looked through, by the clock
-
-	// An operator has to hear of what nobody may create any more, but not each time.
-	topicsFull, groupsFull seldom
 }
 
 // admitTopic refuses another topic when there are as many as clients may
@@ -34,7 +31,8 @@ func (s *Server) admitTopic() error {
 		return nil
 	}
 	err := refuse(remoting.ResSystemError, "there are %d topics, as many as may be created by clients (Limits.Topics)", n)
-	s.admission.topicsFull.warn(s.log, "a topic was refused", slog.Any("reason", err))
+	// An operator has to hear of what nobody may create any more, but not each time.
+	s.warn("topics", "a topic was refused", slog.Any("reason", err))
 	return err
 }
 
@@ -64,7 +62,7 @@ func (s *Server) admitGroup(group string) error {
 	}
 	if n := len(a.groups); n >= s.cfg.Limits.Groups {
 		err := refuse(remoting.ResSystemError, "there are %d consumer groups, as many as clients may create (Limits.Groups)", n)
-		a.groupsFull.warn(s.log, "a consumer group was refused", slog.String("group", group), slog.Any("reason", err))
+		s.warn("groups", "a consumer group was refused", slog.String("group", group), slog.Any("reason", err))
 		return err
 	}
 	a.groups[strings.Clone(group)] = struct{}{}

@@ -295,6 +295,20 @@ func (c *conn) late(now int64, l *Limits, others crowd) error {
 	return nil
 }
 
+// cutOff reports whether a connection that has ended was ended for what its peer
+// did not send or take in time, or for the place of others. Who has not begun a
+// request or is silent between them is none of it: both happen to healthy clients.
+func (c *conn) cutOff() bool {
+	switch {
+	case errors.Is(c.why, errFirstFrame):
+		return c.src.frame.Load() != 0
+	case errors.Is(c.why, errRestOfFrame), errors.Is(c.why, errCrowded), errors.Is(c.why, errHoards),
+		errors.Is(c.why, errStalled), errors.Is(c.why, errOverflow), errors.Is(c.why, errEvicted):
+		return true
+	}
+	return false
+}
+
 // hold moves a request that its handler has kept from those in flight to the
 // held ones. false: there are as many as are allowed, and nothing has changed.
 func (c *conn) hold() bool {

@@ -38,8 +38,9 @@ func TestLimits_Late(t *testing.T) {
 		name   string
 		play   func(p *peer)
 		within time.Duration // between this and two ticks more
+		warned error         // what an operator hears of, if anything
 	}{
-		{"nothing is sent", func(*peer) {}, 10 * time.Second},
+		{"nothing is sent", func(*peer) {}, 10 * time.Second, nil},
 		{"a byte each second", func(p *peer) {
 			for _, b := range frame {
 				if _, err := p.Write([]byte{b}); err != nil {
@@ -47,7 +48,7 @@ func TestLimits_Late(t *testing.T) {
 				}
 				time.Sleep(time.Second)
 			}
-		}, 10 * time.Second},
+		}, 10 * time.Second, errFirstFrame},
 		{"a second request by a byte each second", func(p *peer) {
 			_, _ = p.Write(frame)
 			_, _ = p.frames.Next()
@@ -57,22 +58,22 @@ func TestLimits_Late(t *testing.T) {
 				}
 				time.Sleep(time.Second)
 			}
-		}, 30 * time.Second},
+		}, 30 * time.Second, errRestOfFrame},
 		{"half a request behind a whole one", func(p *peer) {
 			_, _ = p.Write(append(slices.Clone(frame), frame[:10]...))
 			_, _ = p.frames.Next()
-		}, 30 * time.Second},
+		}, 30 * time.Second, errRestOfFrame},
 		{"silence", func(p *peer) {
 			_, _ = p.Write(frame)
 			_, _ = p.frames.Next()
-		}, 120 * time.Second},
+		}, 120 * time.Second, nil},
 		{"a request each 100 s for a while", func(p *peer) {
 			for range 10 {
 				_, _ = p.Write(frame)
 				_, _ = p.frames.Next()
 				time.Sleep(100 * time.Second)
 			}
-		}, 1020 * time.Second},
+		}, 1020 * time.Second, nil},
 		{"requests in two halves for a while", func(p *peer) {
 			for range 10 {
 				_, _ = p.Write(frame[:10])
@@ -81,12 +82,13 @@ func TestLimits_Late(t *testing.T) {
 				_, _ = p.frames.Next()
 				time.Sleep(15 * time.Second)
 			}
-		}, (10*20 - 15 + 120) * time.Second},
+		}, (10*20 - 15 + 120) * time.Second, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := servePipes(t, Config{}, echo)
+				var log syncBuffer
+				s := servePipes(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, echo)
 				time.Sleep(time.Hour) // nobody is there, nothing ticks
 				started := time.Now()
 				p := s.dial(t)
@@ -99,9 +101,75 @@ func TestLimits_Late(t *testing.T) {
 					t.Errorf("%+v", got)
 				}
 				synctest.Wait()
+				warned := strings.Contains(log.String(), `level=WARN msg="a connection was cut off" address=pipe reason="`)
+				if warned != (test.warned != nil) || warned && !strings.Contains(log.String(), test.warned.Error()) {
+					t.Errorf("warned of %v, want %v:\n%s", warned, test.warned, log.String())
+				}
 			})
 		})
 	}
+}
+
+// TestLimits_SlowReader: who takes nothing of its answers is cut off, which an
+// operator hears of.
+func TestLimits_SlowReader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log syncBuffer
+		s := servePipes(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, echo)
+		p := s.dial(t)
+		_, _ = p.Write(frameOf(t, request(90)))
+		time.Sleep(33 * time.Second)
+		synctest.Wait()
+		if got := log.String(); !strings.Contains(got, `level=WARN msg="a connection was cut off" address=pipe reason="`+errStalled.Error()+`" unlogged_before=0`) {
+			t.Errorf("logged\n%s", got)
+		}
+	})
+}
+
+// TestLimits_RefusalsAreTold: of each reason at once, and what was quiet is counted
+// when the while is over, though nothing comes any more.
+func TestLimits_RefusalsAreTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log syncBuffer
+		s := servePipes(t, Config{Limits: Limits{PerAddress: 1, Connections: 1}, Logger: slog.New(slog.NewTextHandler(&log, nil))}, echo)
+		first := s.dial(t)
+		for range 4 {
+			s.dial(t).ended()
+		}
+		first.must(request(90)) // it is proven, and makes no room
+		s.dial(t).ended()
+		synctest.Wait()
+		wants := func(when string, lines ...string) {
+			t.Helper()
+			got := log.String()
+			for _, line := range lines {
+				want := "level=WARN msg=\"a connection was refused\" address=pipe reason=\"" + line + "\n"
+				if n := strings.Count(got, want); n != 1 {
+					t.Errorf("%s: %d times %q", when, n, want)
+				}
+			}
+			if n := strings.Count(got, "a connection was refused"); n != len(lines) {
+				t.Errorf("%s: %d lines, want %d:\n%s", when, n, len(lines), got)
+			}
+		}
+		here, all := errTooManyHere.Error()+`" unlogged_before=`, errTooMany.Error()+`" unlogged_before=`
+		wants("at once", here+"0", all+"0")
+		_ = first.Close() // nobody is there, and the count is told all the same
+		time.Sleep(seldomPause + 2*tick)
+		wants("later", here+"0", all+"0", here+"2")
+		first = s.dial(t)
+		for range 4 {
+			s.dial(t).ended()
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = first.Close()
+		_ = s.Close(ctx)
+		// In the while of the line before, so that the end tells them.
+		wants("at the end", here+"0", all+"0", here+"2", here+"3")
+	})
 }
 
 // TestLimits_PausedIsNotLate: a peer whose requests are left unread for a

@@ -80,8 +80,7 @@ type Server struct {
 	once     sync.Once
 	evicted  int // of conns: had to make room, and have not ended yet; under mu
 
-	refusals  seldom // of connections, for the log
-	strangers seldom // the same for those that do not speak the protocol
+	seldom seldom // what the log has of peers
 }
 
 // Stats are counts since the start, and the connections of now.
@@ -378,7 +377,7 @@ func (s *Server) admit(nc net.Conn) {
 	if refused != nil {
 		s.counters.turned.Add(1)
 		if refused != errShutdown { //nolint:errorlint // it is this very one
-			s.refusals.warn(s.log, "a connection was refused", slog.String("address", c.remote), slog.Any("reason", refused))
+			s.warn(refused.Error(), "a connection was refused", slog.String("address", c.remote), slog.Any("reason", refused))
 		}
 		_ = nc.Close()
 		return
@@ -438,8 +437,11 @@ func (s *Server) drop(c *conn) {
 	s.forget(c)
 	s.mu.Unlock()
 	wrong := malformed(c.why)
-	if wrong || errors.Is(c.why, errPlain) {
-		s.strangers.warn(s.log, "a connection was closed that does not speak the protocol", slog.String("address", c.remote), slog.Any("reason", c.why))
+	switch {
+	case wrong || errors.Is(c.why, errPlain):
+		s.warn("protocol", "a connection was closed that does not speak the protocol", slog.String("address", c.remote), slog.Any("reason", c.why))
+	case c.cutOff():
+		s.warn(c.why.Error(), "a connection was cut off", slog.String("address", c.remote), slog.Any("reason", c.why))
 	}
 	if wrong {
 		s.counters.malformed.Add(1)
@@ -477,7 +479,7 @@ func (s *Server) tick() {
 	}
 }
 
-// sweep ends what is late. It answers whether there are connections.
+// sweep ends what is late. It answers whether there is more to look after.
 func (s *Server) sweep() bool {
 	type late struct {
 		c   *conn
@@ -501,7 +503,7 @@ func (s *Server) sweep() bool {
 	for _, f := range s.tickers {
 		f()
 	}
-	return left > 0
+	return s.tellQuiet(false) || left > 0
 }
 
 func (s *Server) isClosing() bool {
@@ -561,6 +563,7 @@ func (s *Server) close(ctx context.Context) error {
 		}
 	}
 	waiter.Wait()
+	s.tellQuiet(true)
 	return err
 }
 
