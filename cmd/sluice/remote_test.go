@@ -76,6 +76,20 @@ func TestRemote_OtherProtocols(t *testing.T) {
 	}
 }
 
+// A server that has as many connections as it may have closes one more without a
+// word, like one that speaks something else.
+func TestRemote_TooManyConnections(t *testing.T) {
+	t.Parallel()
+	k := serveRemote(t, server.Config{Limits: server.Limits{PerAddress: 1}})
+	var d net.Dialer
+	conn, err := d.DialContext(t.Context(), "tcp", k.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.refuses(exitFailed, "Or has it as many connections as its limits allow? Its log says so", "topic", "list")
+	_ = conn.Close()
+}
+
 func TestRemote_NobodyReads(t *testing.T) {
 	t.Parallel()
 	k := serveRemote(t, server.Config{})

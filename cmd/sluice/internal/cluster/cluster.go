@@ -214,7 +214,17 @@ func (c *Cluster) hint(addr string, err error) string {
 		return "it answers in HTTP, not in RocketMQ's protocol"
 	case !framed && !noTLS && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE):
 		return ""
-	case c.cfg.TLS != nil:
+	case framed, noTLS:
+		return protocol(c.cfg.TLS != nil)
+	}
+	// A server that has as many connections as it may have closes one more in the
+	// same way: it cannot answer what it has not read.
+	return protocol(c.cfg.TLS != nil) + " Or has it as many connections as its limits allow? Its log says so"
+}
+
+// protocol asks about the protocol of a server.
+func protocol(overTLS bool) string {
+	if overTLS {
 		return "does it talk TLS at all?"
 	}
 	return "does it talk TLS, or another protocol?"
