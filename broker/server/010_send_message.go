@@ -165,7 +165,7 @@ func (s *Server) half(p *embedded.Put, f *facts) error {
 		return illegal("a half message without a producer group: %v", err)
 	}
 	if _, n := s.store.Waiting(); n >= s.cfg.Limits.Halves {
-		return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d half messages are undecided, as many as may be (Limits.Halves)", n)
+		return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d half messages are undecided, as many as may be (%s)", n, s.cfg.setting("Limits.Halves"))
 	}
 	s.identify(p, f)
 	p.Group, p.Tx = f.group, f.id
@@ -190,7 +190,7 @@ func (s *Server) identify(p *embedded.Put, f *facts) {
 func (s *Server) properties(p *embedded.Put, into []byte, given string, f *facts) error {
 	if f.level > 0 || f.timer {
 		if n, _ := s.store.Waiting(); n >= s.cfg.Limits.Delayed {
-			return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d messages are not due yet, as many as may be (Limits.Delayed)", n)
+			return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d messages are not due yet, as many as may be (%s)", n, s.cfg.setting("Limits.Delayed"))
 		}
 	}
 	if f.level > 0 {

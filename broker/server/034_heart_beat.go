@@ -56,8 +56,8 @@ func (s *Server) consumer(who client, data remoting.ConsumerData, complete bool)
 		fromWhere: brief(data.ConsumeFromWhere), complete: complete,
 	}
 	if len(data.Subscriptions) > s.cfg.Limits.Subscriptions {
-		return refuse(remoting.ResSystemError, "group %s subscribes to %d topics, at most %d are allowed (Limits.Subscriptions)",
-			data.Group, len(data.Subscriptions), s.cfg.Limits.Subscriptions)
+		return refuse(remoting.ResSystemError, "group %s subscribes to %d topics, at most %d are allowed (%s)",
+			data.Group, len(data.Subscriptions), s.cfg.Limits.Subscriptions, s.cfg.setting("Limits.Subscriptions"))
 	}
 	var known []string // topics, for their queues of the retry topic
 	size := 0

@@ -21,7 +21,7 @@ func getRoute(s *Server, _ *conn, req, resp *remoting.Command) error {
 	if !ok {
 		hint := ""
 		if topic == message.AutoCreateTopic {
-			hint = "; topics are not created by their first message here (Config.AutoCreate)"
+			hint = "; topics are not created by their first message here (" + s.cfg.setting("Config.AutoCreate") + ")"
 		}
 		return refuse(remoting.ResTopicNotExist, "No topic route info in name server for the topic: %.255s%s", topic, hint)
 	}

@@ -30,7 +30,7 @@ func (s *Server) admitTopic() error {
 	if n < s.cfg.Limits.Topics {
 		return nil
 	}
-	err := refuse(remoting.ResSystemError, "there are %d topics, as many as may be created by clients (Limits.Topics)", n)
+	err := refuse(remoting.ResSystemError, "there are %d topics, as many as may be created by clients (%s)", n, s.cfg.setting("Limits.Topics"))
 	// An operator has to hear of what nobody may create any more, but not each time.
 	s.warn("topics", "a topic was refused", slog.Any("reason", err))
 	return err
@@ -61,7 +61,7 @@ func (s *Server) admitGroup(group string) error {
 		return nil
 	}
 	if n := len(a.groups); n >= s.cfg.Limits.Groups {
-		err := refuse(remoting.ResSystemError, "there are %d consumer groups, as many as clients may create (Limits.Groups)", n)
+		err := refuse(remoting.ResSystemError, "there are %d consumer groups, as many as clients may create (%s)", n, s.cfg.setting("Limits.Groups"))
 		s.warn("groups", "a consumer group was refused", slog.String("group", group), slog.Any("reason", err))
 		return err
 	}

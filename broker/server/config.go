@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -72,6 +73,15 @@ type Config struct {
 	// Logger receives lifecycle, degradation and audit events. Defaults to
 	// none.
 	Logger *slog.Logger
+	// Settings are other names of what is set here, such as of a flag by
+	// Limits.Topics and Config.AutoCreate, for the answers and warnings that say
+	// what to set. Defaults to none: the names of the fields.
+	Settings map[string]string
+}
+
+// setting is the name of a field for who has to set it.
+func (c Config) setting(field string) string {
+	return cmp.Or(c.Settings[field], field)
 }
 
 // Limits bound what peers can cost.

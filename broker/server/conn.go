@@ -433,7 +433,7 @@ func (s *Server) apart(h *handler, c *conn, req, resp *remoting.Command) {
 	select {
 	case places <- struct{}{}:
 	default:
-		c.finish(resp, refuse(remoting.ResSystemBusy, "[OVERLOAD] %d such requests are being served, as many as may be (Limits.Apart)", cap(places)))
+		c.finish(resp, refuse(remoting.ResSystemBusy, "[OVERLOAD] %d such requests are being served, as many as may be (%s)", cap(places), s.cfg.setting("Limits.Apart")))
 		return
 	}
 	c.later.Add(1)

@@ -61,7 +61,7 @@ func newHeld(s *Server) *held {
 // would make the client ask again at once.
 func (h *held) add(p *pull, d time.Duration) error {
 	if !p.c.hold() {
-		return refuse(remoting.ResSystemBusy, "the connection has %d pulls waiting, as many as it may (Limits.HeldPulls)", h.s.cfg.Limits.HeldPulls)
+		return refuse(remoting.ResSystemBusy, "the connection has %d pulls waiting, as many as it may (%s)", h.s.cfg.Limits.HeldPulls, h.s.cfg.setting("Limits.HeldPulls"))
 	}
 	p.deadline = h.s.clock.now() + int64(d)
 	from, offset := p.from, p.offset // somebody may answer p as soon as it is held

@@ -58,6 +58,7 @@ type registry struct {
 	clock         *clock
 	groupsMost    int
 	topicsPerSubs int
+	setting       func(field string) string // see Config.setting
 	// joined and left are told who shares the lanes of a group, in the order
 	// in which it happens, with mu held.
 	joined func(group, id string, topics []string)
@@ -73,7 +74,7 @@ type registry struct {
 
 func newRegistry(clock *clock, l Limits) *registry {
 	return &registry{
-		clock: clock, groupsMost: l.Groups, topicsPerSubs: l.Subscriptions,
+		clock: clock, groupsMost: l.Groups, topicsPerSubs: l.Subscriptions, setting: Config{}.setting,
 		joined: func(string, string, []string) {}, left: func(string, string) {},
 		asked:  func(*conn, string) func() { return func() {} },
 		groups: map[string]*group{}, producers: map[string]map[*conn]*client{},
@@ -100,7 +101,7 @@ func (r *registry) room(c *conn, name string) error {
 // is held.
 func (r *registry) another() error {
 	if n := len(r.groups); n >= r.groupsMost {
-		return refuse(remoting.ResSystemError, "there are %d consumer groups, as many as may be registered (Limits.Groups)", n)
+		return refuse(remoting.ResSystemError, "there are %d consumer groups, as many as may be registered (%s)", n, r.setting("Limits.Groups"))
 	}
 	return nil
 }
@@ -118,7 +119,7 @@ func (r *registry) consume(who client, reg registration) (changed bool, err erro
 		g = &group{name: reg.group, members: map[*conn]*client{}, subs: map[string]*subscription{}}
 	}
 	if len(reg.subs) > r.topicsPerSubs {
-		return false, refuse(remoting.ResSystemError, "group %s subscribes to %d topics, at most %d are allowed (Limits.Subscriptions)", reg.group, len(reg.subs), r.topicsPerSubs)
+		return false, refuse(remoting.ResSystemError, "group %s subscribes to %d topics, at most %d are allowed (%s)", reg.group, len(reg.subs), r.topicsPerSubs, r.setting("Limits.Subscriptions"))
 	}
 	if who.conn.unregistered {
 		return false, errShutdown // it ended while its heartbeat was being served
@@ -237,7 +238,7 @@ func (r *registry) produce(who client, name string) error {
 	}
 	p := r.producers[name]
 	if p == nil && len(r.producers) >= r.groupsMost {
-		return refuse(remoting.ResSystemError, "there are %d producer groups, as many as may be registered (Limits.Groups)", len(r.producers))
+		return refuse(remoting.ResSystemError, "there are %d producer groups, as many as may be registered (%s)", len(r.producers), r.setting("Limits.Groups"))
 	}
 	if p[who.conn] == nil {
 		if err := who.conn.enroll(); err != nil {

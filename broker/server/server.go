@@ -159,6 +159,7 @@ func newServer(b *embedded.Broker, cfg Config) *Server {
 	}
 	s.arrivals.most, s.unsent.most = int64(cfg.Limits.Arriving), int64(cfg.Limits.Outboxes)
 	s.clients = newRegistry(s.clock, cfg.Limits)
+	s.clients.setting = cfg.setting
 	s.held, s.locks, s.ids = newHeld(s), newLocks(s.clock), message.NewUniqueIDs()
 	s.marks = message.AppendProperty(s.marks, message.MsgRegion, region)
 	s.marks = message.AppendProperty(s.marks, message.TraceOn, "true")

@@ -86,7 +86,7 @@ func start(t *testing.T, args ...string) *process {
 	})
 	p.out = bufio.NewReader(out)
 	line, err := p.out.ReadString('\n')
-	ready := regexp.MustCompile(`^sluice serve: ready at (127\.0\.0\.1:\d+)\n$`).FindStringSubmatch(line)
+	ready := regexp.MustCompile(`^sluice serve: ready at ((?:127\.0\.0\.1|\[::\]):\d+)\n$`).FindStringSubmatch(line)
 	if ready == nil {
 		t.Fatalf("printed %q: %v; told\n%s", line, err, p.log)
 	}
@@ -261,6 +261,22 @@ func (p *process) stall() {
 	// The first bytes of an answer: the others are on their way.
 	if _, err := io.ReadFull(raw, make([]byte, 4)); err != nil {
 		p.t.Fatal(err)
+	}
+}
+
+// Accounts that trust strangers are refused by a running server as at its start, by
+// the names of its flags.
+func TestServe_ReloadExposed(t *testing.T) {
+	t.Parallel()
+	f := newSecrets(t)
+	p := start(t, "-listen", "0.0.0.0:0", "-advertise", "127.0.0.1:9876", "-acl", f.acl, "-tls-cert", f.cert, "-tls-key", f.key)
+	f.write(f.acl, "globalWhiteRemoteAddresses: [0.0.0.0/1, 128.0.0.0/1]\n"+f.read(f.acl))
+	p.signal(syscall.SIGHUP)
+	p.log.await(t, "the accounts stay as they were")
+	p.log.await(t, "it takes -tls-client-ca F, because ")
+	p.ends(syscall.SIGTERM)
+	if strings.Contains(p.log.String(), "Config.") {
+		t.Errorf("fields are named instead of flags:\n%s", p.log)
 	}
 }
 

@@ -146,7 +146,7 @@ func (s *serving) open() error {
 		s.log.Warn("everything is kept in memory and is gone at the end; -dir DIR keeps it")
 	}
 	port := f.net
-	port.Logger = s.log
+	port.Logger, port.Settings = s.log, settings()
 	switch err := server.Try(port); {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%w; -listen HOST:PORT takes another port, 0 for a free one", err)
@@ -213,6 +213,9 @@ func (s *serving) reload() {
 	f := s.flags
 	if f.acl != "" {
 		acl, err := server.LoadACL(f.acl)
+		if err == nil {
+			err = f.exposed(acl) // as at the start
+		}
 		if err == nil {
 			err = s.server.SetACL(acl)
 		}

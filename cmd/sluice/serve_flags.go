@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -177,6 +178,8 @@ func (f *serveFlags) setLevels(s string) error {
 func (f *serveFlags) check() {
 	f.addr = f.resolve("listen", f.net.Listen, "host:port, such as "+defaultAddr)
 	f.checkAdvertise()
+	f.checkLimits()
+	f.checkNames()
 	f.checkTLS()
 	if f.acl != "" {
 		acl, err := server.LoadACL(f.acl)
@@ -231,11 +234,31 @@ func (f *serveFlags) checkAdvertise() {
 	}
 }
 
-// checkExposed refuses an address that others reach, unless it is safe. The
-// server would, too, by the names of its Config instead of the flags.
+// Names that a server has if nothing is said.
+const (
+	defaultCluster = "DefaultCluster"
+	defaultBroker  = "broker-a"
+)
+
+// checkNames refuses one name for two things: each has a topic of its name.
+func (f *serveFlags) checkNames() {
+	if cluster := cmp.Or(f.net.Cluster, defaultCluster); cluster == cmp.Or(f.net.Broker, defaultBroker) {
+		f.bad("-cluster and -broker take different names, not both %q", cluster)
+	}
+}
+
+// checkExposed refuses an address that others reach, unless it is safe.
 func (f *serveFlags) checkExposed() {
+	if err := f.exposed(f.net.ACL); err != nil {
+		f.bad("%w", err)
+	}
+}
+
+// exposed says what is missing with these accounts. The server would, too, by the
+// names of its Config instead of the flags.
+func (f *serveFlags) exposed(acl *server.ACL) error {
 	if f.net.InsecureListen || f.addr == nil || f.loopback() {
-		return
+		return nil
 	}
 	var missing []string
 	switch {
@@ -244,16 +267,17 @@ func (f *serveFlags) checkExposed() {
 	case f.net.TLSMode != server.TLSRequired:
 		missing = append(missing, "-tls-mode required")
 	}
-	switch acl := f.net.ACL; {
+	switch {
 	case !f.given("acl"):
 		missing = append(missing, "-acl F")
 	case acl != nil && acl.TrustsAll() && !f.given("tls-client-ca"):
 		missing = append(missing, "-tls-client-ca F, because "+short(f.acl)+" lets in strangers without a signature (globalWhiteRemoteAddresses and every whiteRemoteAddress together may have private addresses, an IPv4 /8 and an IPv6 /24)")
 	}
-	if len(missing) > 0 {
-		f.bad("-listen %s can be reached from other machines: it takes %s, or -insecure-listen to allow it without, or a loopback address such as %s",
-			f.net.Listen, strings.Join(missing, " and "), defaultAddr)
+	if len(missing) == 0 {
+		return nil
 	}
+	return fmt.Errorf("-listen %s can be reached from other machines: it takes %s, or -insecure-listen to allow it without, or a loopback address such as %s",
+		f.net.Listen, strings.Join(missing, " and "), defaultAddr)
 }
 
 // loopback reports whether only this machine reaches the address.

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,6 +25,8 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
+	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/rpc"
 	"github.com/sluicemq/sluice/broker/server"
 )
 
@@ -120,6 +123,11 @@ func TestServe_WrongUsage(t *testing.T) {
 		{[]string{"-tls-cert", "", "-tls-key", ""}, []string{`-tls-cert takes a file, not ""`, `-tls-key takes a file, not ""`}},
 		{[]string{"-tls-client-ca", ""}, []string{`-tls-client-ca takes a file, not ""`}},
 		{[]string{"-cluster", "", "-broker", ""}, []string{`-cluster takes 1 to 127 characters of a-z A-Z 0-9 _ - % |, not ""`, `-broker takes 1 to 127`}},
+		{[]string{"-limit", "topics=7", "-limit", "groups=7", "-limit", "topics=8"}, []string{"serve: -limit takes topics once, not 7 and 8; see"}},
+		{[]string{"-limit", "per-address=1025"}, []string{"serve: -limit per-address takes 1 to 1024, as many as connections, not 1025; see"}},
+		{[]string{"-limit", "per-address=7", "-limit", "connections=6"}, []string{"serve: -limit per-address takes 1 to 6, as many as connections, not 7; see"}},
+		{[]string{"-cluster", "x", "-broker", "x"}, []string{`serve: -cluster and -broker take different names, not both "x"; see`}},
+		{[]string{"-cluster", "broker-a"}, []string{`serve: -cluster and -broker take different names, not both "broker-a"; see`}},
 		{[]string{"-listen", ""}, []string{`serve: -listen takes host:port, such as 127.0.0.1:9876, not ""`}},
 	} {
 		r := call(t.Context(), append([]string{"serve", "-dir", store}, c.args...)...)
@@ -161,7 +169,7 @@ func TestServe_CannotStart(t *testing.T) {
 		{[]string{"-dir", store, "-listen", "127.0.0.1:0"}, "store"},
 		{[]string{"-dir", other, "-listen", k.addr}, "listen on " + k.addr},
 		{[]string{"-dir", other, "-listen", k.addr}, "; -listen HOST:PORT takes another port, 0 for a free one\n"},
-		{[]string{"-dir", other, "-cluster", "x", "-broker", "x"}, "they take different names"},
+		{[]string{"-dir", other, "-cluster", "x", "-broker", "x"}, "take different names"},
 	} {
 		r := call(t.Context(), append([]string{"serve", "-log", "off"}, c.args...)...)
 		if r.code != exitFailed || r.out != "" || !strings.HasPrefix(r.err, "sluice: serve: ") || !strings.Contains(r.err, c.want) {
@@ -223,6 +231,51 @@ func TestServe_Behaviour(t *testing.T) {
 		t.Errorf("topics %v", topics)
 	}
 	k.prints("created topic orders: 4 queues, rw, on B\n", "topic", "create", "orders")
+}
+
+// What is refused for a limit names the flag that sets it.
+func TestServe_LimitsByFlag(t *testing.T) {
+	t.Parallel()
+	k := served(t, "-limit", "topics=1", "-limit", "groups=1", "-auto-create=false")
+	k.ok("topic", "create", "orders", "-queues", "1")
+	k.refuses(exitRefused, "(-limit topics=N)", "topic", "create", "bills")
+	k.refuses(exitRefused, "topic bills is not known", "topic", "show", "bills")
+	k.client("one", "billing", "orders", "*")
+	conn, err := rpc.Dial(t.Context(), "tcp", k.addr, rpc.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	for _, c := range []struct {
+		code   int
+		fields remoting.Fields
+		want   string
+	}{
+		{remoting.ReqUpdateConsumerOffset, remoting.Fields{
+			{Name: "consumerGroup", Value: "another"}, {Name: "topic", Value: "orders"}, {Name: "queueId", Value: "0"}, {Name: "commitOffset", Value: "0"},
+		}, "(-limit groups=N)"},
+		{remoting.ReqGetRoute, remoting.Fields{{Name: "topic", Value: "TBW102"}}, "(-auto-create)"},
+	} {
+		resp, err := conn.Call(t.Context(), &remoting.Command{Code: c.code, Fields: c.fields})
+		if err != nil || !strings.Contains(resp.Remark, c.want) {
+			t.Errorf("code %d: %v, %q, want %q", c.code, err, resp.Remark, c.want)
+		}
+	}
+}
+
+// Every limit that has a flag is named by it, and the others say that they have none.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	var l server.Limits
+	flags, fields := limits(&l), reflect.ValueOf(&l).Elem()
+	for i := range fields.NumField() {
+		field := "Limits." + fields.Type().Field(i).Name
+		for name, to := range flags {
+			if fields.Field(i).Addr().Interface() == any(to) && settings()[field] != "-limit "+name+"=N" {
+				t.Errorf("%s is told as %q, and set by -limit %s", field, settings()[field], name)
+			}
+		}
+	}
 }
 
 // The log goes to standard error, in the form that was asked for.
