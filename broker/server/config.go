@@ -53,7 +53,8 @@ type Config struct {
 	// TLS is the configuration of TLS; ClientCAs and ClientAuth in it make it
 	// mutual. At least TLS 1.2 is spoken. Defaults to none: plain TCP.
 	TLS *tls.Config
-	// TLSMode says what is done about plain connections if TLS is set.
+	// TLSMode says what is done about plain connections if TLS is set. Those that
+	// are served show no certificate, whatever TLS asks of the others.
 	// Defaults to TLSRequired.
 	TLSMode TLSMode
 	// ACL holds the accounts, and what each may do. Defaults to none: every
@@ -73,9 +74,9 @@ type Config struct {
 	// Logger receives lifecycle, degradation and audit events. Defaults to
 	// none.
 	Logger *slog.Logger
-	// Settings are other names of what is set here, such as of a flag by
-	// Limits.Topics and Config.AutoCreate, for the answers and warnings that say
-	// what to set. Defaults to none: the names of the fields.
+	// Settings are other names of what is set here, such as flags for
+	// Limits.Topics and Config.AutoCreate, in the answers and warnings that say what
+	// to set. Defaults to none: the names of the fields.
 	Settings map[string]string
 }
 

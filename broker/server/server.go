@@ -194,6 +194,9 @@ func (s *Server) open() error {
 		_ = l.Close()
 		return err
 	}
+	if t := s.cfg.TLS; t != nil && t.ClientAuth >= tls.RequireAnyClientCert && s.cfg.TLSMode == TLSPermissive {
+		s.log.Warn("plain connections are served, too, and no certificate is asked of them", slog.String("closed_by", s.cfg.setting("Config.TLSMode: TLSRequired")))
+	}
 	s.wg.Go(s.accept)
 	s.wg.Go(s.tick)
 	s.wg.Go(s.held.run)

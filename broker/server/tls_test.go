@@ -8,9 +8,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"log/slog"
 	"math/big"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -143,6 +145,32 @@ func TestTLS_Mutual(t *testing.T) {
 		runtime.Gosched()
 	}
 	known.must(request(90))
+}
+
+// TestTLS_PermissiveIsTold: certificates that are asked for keep nobody out who
+// comes by a plain connection, which an operator has to hear of.
+func TestTLS_PermissiveIsTold(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		mode TLSMode
+		auth tls.ClientAuthType
+		told bool
+	}{
+		{TLSPermissive, tls.RequireAndVerifyClientCert, true},
+		{TLSPermissive, tls.NoClientCert, false},
+		{TLSRequired, tls.RequireAndVerifyClientCert, false},
+	} {
+		p := testTLS(t)
+		p.server.ClientCAs, p.server.ClientAuth = p.roots, test.auth
+		var log syncBuffer
+		serveOn(t, Config{
+			TLS: p.server, TLSMode: test.mode, Logger: slog.New(slog.NewTextHandler(&log, nil)), Settings: map[string]string{"Config.TLSMode: TLSRequired": "-tls-mode required"},
+		})
+		const want = `level=WARN msg="plain connections are served, too, and no certificate is asked of them" closed_by="-tls-mode required"`
+		if strings.Contains(log.String(), want) != test.told {
+			t.Errorf("%v, %v: logged\n%s", test.mode, test.auth, log.String())
+		}
+	}
 }
 
 // TestTLS_ClosesWithGoodbye: a client that waits sees the end of the stream,

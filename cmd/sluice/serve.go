@@ -40,7 +40,8 @@ who is served
   -advertise HOST:PORT       what clients are told to dial, if it is something else; this machine has to find
                              the name, too, since ids of messages hold its address
   -tls-cert F -tls-key F     talk TLS with this certificate
-  -tls-client-ca F           only to clients with a certificate of this authority
+  -tls-client-ca F           only to clients with a certificate of this authority; plain connections, which
+                             -tls-mode permissive serves, show none
   -tls-mode required|permissive
                              close plain connections (the default), or serve both kinds on the same port; an
                              address that other machines reach takes required, or -insecure-listen

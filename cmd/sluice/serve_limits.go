@@ -31,6 +31,7 @@ func settings() map[string]string {
 		"Limits.Connections": "-limit connections=N", "Limits.PerAddress": "-limit per-address=N", "Limits.Topics": "-limit topics=N",
 		"Limits.Groups": "-limit groups=N", "Limits.Delayed": "-limit delayed=N", "Limits.Halves": "-limit halves=N",
 		"Limits.Subscriptions": fixed, "Limits.HeldPulls": fixed, "Limits.Apart": fixed, "Config.AutoCreate": "-auto-create",
+		"Config.TLSMode: TLSRequired": "-tls-mode required",
 	}
 }
 
