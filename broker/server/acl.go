@@ -103,18 +103,9 @@ func (s *Server) SetACL(a *ACL) error {
 // trusts reports whether an address needs no account.
 func (a *ACL) trusts(addr netip.Addr) bool { return matchAddress(a.trusted, addr) }
 
-// allow refuses what the sender of req may not do, and leaves a line about
-// everything that only operators may.
+// allow refuses what the sender of req may not do.
 func (s *Server) allow(c *conn, h *handler, req *remoting.Command) error {
 	c.who = nil
-	err := s.check(c, h, req)
-	if h.right.admin {
-		s.audit(c, req, err)
-	}
-	return err
-}
-
-func (s *Server) check(c *conn, h *handler, req *remoting.Command) error {
 	acl := s.acl.Load()
 	if acl == nil || acl.trusts(c.addr) {
 		s.prove(c)
@@ -186,12 +177,20 @@ func (c *conn) permit(k kind, name string, need perm) error {
 	return claimName(c.srv, k, name, need, false, c.who.has)
 }
 
-// audit says who asked for something that only operators may. What somebody
-// without an account tries is told at a level that cannot be used to fill a
+// auditRemark is how much of a remark the log gets, in bytes: it may have in it
+// what was sent.
+const auditRemark = 512
+
+// audit says who asked for something that only operators may, whether that was
+// allowed, and what the answer is, before it is given. nobody: no account has
+// asked and it was refused, which is told at a level that cannot be used to fill a
 // disk.
-func (s *Server) audit(c *conn, req *remoting.Command, refused error) {
+func (s *Server) audit(c *conn, h *handler, req, resp *remoting.Command, allowed, nobody bool) {
+	if !h.right.admin {
+		return
+	}
 	level := slog.LevelWarn
-	if refused != nil && c.who == nil {
+	if nobody {
 		level = slog.LevelDebug
 	}
 	target := ""
@@ -204,5 +203,6 @@ func (s *Server) audit(c *conn, req *remoting.Command, refused error) {
 	s.log.LogAttrs(s.root, level, "admin request",
 		slog.Int("code", req.Code), slog.String("request", remoting.RequestName(req.Code)),
 		slog.String("access_key", req.Fields.Get(remoting.FieldAccessKey)), slog.String("address", c.remote),
-		slog.String("target", target), slog.Bool("allowed", refused == nil))
+		slog.String("target", target), slog.Bool("allowed", allowed),
+		slog.Int("answer", resp.Code), slog.String("remark", resp.Remark[:min(len(resp.Remark), auditRemark)]))
 }

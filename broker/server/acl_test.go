@@ -209,8 +209,8 @@ func TestACL_Rights(t *testing.T) {
 	}
 	lines := log.String()
 	for _, want := range []string{
-		`level=WARN msg="admin request" code=17 request=UPDATE_AND_CREATE_TOPIC access_key=billing-service address=` + p.LocalAddr().String() + ` target="topic=written" allowed=false`,
-		`access_key=operators address=` + p.LocalAddr().String() + ` target="topic=anything" allowed=true`,
+		`level=WARN msg="admin request" code=17 request=UPDATE_AND_CREATE_TOPIC access_key=billing-service address=` + p.LocalAddr().String() + ` target="topic=written" allowed=false answer=16 remark="account billing-service is no admin, which UPDATE_AND_CREATE_TOPIC takes"`,
+		`access_key=operators address=` + p.LocalAddr().String() + ` target="topic=anything" allowed=true answer=0 remark=""`,
 	} {
 		if !strings.Contains(lines, want) {
 			t.Errorf("the log has no line %q:\n%s", want, lines)

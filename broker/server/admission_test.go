@@ -106,6 +106,26 @@ func TestAdmission_RefusedGroupLeavesNothing(t *testing.T) {
 	}
 }
 
+// What an operator asked for and did not get is said by the line about it.
+func TestAudit_Outcome(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	s := serveOn(t, Config{Limits: Limits{Topics: 1}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	p := s.dial(t)
+	p.must(createTopicRequest("T", 1, 1))
+	p.wantCode(remoting.ResSystemError, createTopicRequest("another", 1, 1))
+	p.wantCode(remoting.ResNoPermission, request(remoting.ReqUpdateBrokerConfig)) // which nobody gets
+	for _, want := range []string{
+		`target="topic=T" allowed=true answer=0 remark=""`,
+		`target="topic=another" allowed=true answer=1 remark="there are 1 topics, as many as may be created by clients (Limits.Topics)"`,
+		`request=UPDATE_BROKER_CONFIG access_key="" address=` + p.LocalAddr().String() + ` target="" allowed=true answer=16 remark="the configuration of this server`,
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no line %q:\n%s", want, log.String())
+		}
+	}
+}
+
 // Where accounts tell operators from clients, the limits on what clients create
 // are none of the operators'. The log tells what is refused, but not each time.
 func TestAdmission_OperatorsGoOn(t *testing.T) {

@@ -387,14 +387,22 @@ func (s *Server) serve(c *conn, req, resp *remoting.Command) {
 		return
 	}
 	if err := s.allow(c, h, req); err != nil {
-		c.finish(resp, err)
+		settle(resp, err)
+		s.audit(c, h, req, resp, false, c.who == nil)
+		c.finish(resp, nil)
 		return
 	}
 	if h.apart {
 		s.apart(h, c, clone(req), clone(resp))
 		return
 	}
-	c.finish(resp, s.handle(h, c, req, resp))
+	err := s.handle(h, c, req, resp)
+	if h.right.admin { // its answer comes now
+		settle(resp, err)
+		s.audit(c, h, req, resp, true, false)
+		err = nil
+	}
+	c.finish(resp, err)
 }
 
 // finish sends what a handler has made, from the reading goroutine.
@@ -433,7 +441,9 @@ func (s *Server) apart(h *handler, c *conn, req, resp *remoting.Command) {
 	select {
 	case places <- struct{}{}:
 	default:
-		c.finish(resp, refuse(remoting.ResSystemBusy, "[OVERLOAD] %d such requests are being served, as many as may be (%s)", cap(places), s.cfg.setting("Limits.Apart")))
+		settle(resp, refuse(remoting.ResSystemBusy, "[OVERLOAD] %d such requests are being served, as many as may be (%s)", cap(places), s.cfg.setting("Limits.Apart")))
+		s.audit(c, h, req, resp, true, false)
+		c.finish(resp, nil)
 		return
 	}
 	c.later.Add(1)
@@ -446,6 +456,7 @@ func (s *Server) apart(h *handler, c *conn, req, resp *remoting.Command) {
 			c.out.relieve()
 		default:
 			settle(resp, err)
+			s.audit(c, h, req, resp, true, false)
 			c.respond(resp)
 		}
 	})
