@@ -30,24 +30,11 @@ type accountFile struct {
 	AccessKey          string   `yaml:"accessKey"`
 	SecretKey          string   `yaml:"secretKey"`
 	WhiteRemoteAddress string   `yaml:"whiteRemoteAddress"`
-	Admin              truth    `yaml:"admin"`
+	Admin              bool     `yaml:"admin"`
 	DefaultTopicPerm   string   `yaml:"defaultTopicPerm"`
 	DefaultGroupPerm   string   `yaml:"defaultGroupPerm"`
 	TopicPerms         []string `yaml:"topicPerms"`
 	GroupPerms         []string `yaml:"groupPerms"`
-}
-
-// truth is the value of admin. The parser would name the line of a wrong one only.
-type truth bool
-
-// UnmarshalYAML reads true or false, and says whose value is another one.
-func (t *truth) UnmarshalYAML(n *yaml.Node) error {
-	var b bool
-	if n.Decode(&b) != nil {
-		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: admin is neither true nor false", n.Line)}}
-	}
-	*t = truth(b)
-	return nil
 }
 
 // LoadACL reads accounts from a file in the form of RocketMQ's plain_acl.yml;
@@ -100,13 +87,13 @@ func ParseACL(data []byte) (*ACL, error) {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)
 	if err := d.Decode(&f); err != nil {
-		return nil, yamlError(err)
+		return nil, yamlError(err, wrongTypes(data))
 	}
 	switch err := d.Decode(new(yaml.Node)); {
 	case err == nil:
 		return nil, errors.New("the file has a second document behind ---, which would count for nothing; it takes one, with all accounts")
 	case !errors.Is(err, io.EOF):
-		return nil, yamlError(err)
+		return nil, yamlError(err, nil)
 	}
 	acl := &ACL{accounts: map[string]*account{}}
 	var errs []error
@@ -138,8 +125,8 @@ func ParseACL(data []byte) (*ACL, error) {
 }
 
 // yamlError keeps the values of the file, which may be secrets, out of what
-// the parser says.
-func yamlError(err error) error {
+// the parser says. What it says of types is left out if it is in wrong, too.
+func yamlError(err error, wrong []string) error {
 	typed, ok := errors.AsType[*yaml.TypeError](err)
 	if !ok {
 		if errors.Is(err, io.EOF) {
@@ -147,9 +134,14 @@ func yamlError(err error) error {
 		}
 		return errors.New("the file is no YAML: " + withoutValues(err.Error()))
 	}
-	lines := make([]string, len(typed.Errors))
-	for i, line := range typed.Errors {
-		lines[i] = withoutValues(line)
+	lines := wrong
+	for _, line := range typed.Errors {
+		if len(wrong) == 0 || !strings.Contains(line, ": cannot unmarshal ") {
+			lines = append(lines, withoutValues(line))
+		}
+	}
+	if len(wrong) > 0 && len(lines) == len(wrong) {
+		return errors.New(strings.Join(lines, "; "))
 	}
 	return fmt.Errorf("%s; known are globalWhiteRemoteAddresses and accounts, and in an account accessKey, secretKey, whiteRemoteAddress, admin (true or false), "+
 		"defaultTopicPerm, defaultGroupPerm, and the lists topicPerms and groupPerms", strings.Join(lines, "; "))
@@ -167,7 +159,7 @@ func withoutValues(text string) string {
 
 // account checks and reads one account.
 func (f accountFile) account() (*account, error) {
-	a := &account{accessKey: f.AccessKey, secretKey: f.SecretKey, admin: bool(f.Admin)}
+	a := &account{accessKey: f.AccessKey, secretKey: f.SecretKey, admin: f.Admin}
 	var errs []error
 	if len(f.AccessKey) < keyLeast {
 		errs = append(errs, fmt.Errorf("accessKey has %d characters, it takes %d and more", len(f.AccessKey), keyLeast))
