@@ -18,8 +18,10 @@ const (
 // link-local and loopback ones. They do not overlap.
 func private4() []addressPattern {
 	return []addressPattern{
-		{prefix: netip.MustParsePrefix("10.0.0.0/8")}, {prefix: netip.MustParsePrefix("127.0.0.0/8")},
-		{prefix: netip.MustParsePrefix("169.254.0.0/16")}, {prefix: netip.MustParsePrefix("172.16.0.0/12")},
+		{prefix: netip.MustParsePrefix("10.0.0.0/8")},
+		{prefix: netip.MustParsePrefix("127.0.0.0/8")},
+		{prefix: netip.MustParsePrefix("169.254.0.0/16")},
+		{prefix: netip.MustParsePrefix("172.16.0.0/12")},
 		{prefix: netip.MustParsePrefix("192.168.0.0/16")},
 	}
 }
