@@ -175,14 +175,20 @@ func (in *inspection) begin() (found listing, man manifest, fallback bool, err e
 		}
 		// Listed again, as the manifest says what must be there. It is another
 		// one if segments were removed.
-		start := man.start
 		if found, err = list(in.fs); err != nil {
 			return found, man, false, err
 		}
-		if now, _, why, err := loadManifest(in.fs, found); err != nil || why != "" || now.start == start || try == maxLooks {
+		if !in.moved(found, man.start) || try == maxLooks {
 			return found, man, fallback, nil
 		}
 	}
+}
+
+// moved reports whether the log begins elsewhere now than at start. What is wrong
+// with manifests is reported already.
+func (in *inspection) moved(found listing, start int64) bool {
+	man, _, why, err := loadManifest(in.fs, found)
+	return err == nil && why == "" && man.start != start
 }
 
 // maxLooks is how often a store in use may be met just when it removes files.
