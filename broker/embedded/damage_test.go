@@ -324,6 +324,7 @@ func TestDamage_Lines(t *testing.T) {
 		k.cfg.OnCorruption = embedded.Quarantine
 		k.reopen()
 		for group, want := range map[string]string{"g": "level=ERROR msg=\"messages are lost to a group\"", "": "level=WARN msg=\"a reader without a group"} {
+			synctest.Wait() // nobody else writes to the log
 			log.Reset()
 			if f, err = read(group, 0); err != nil || f.Lost < 4 {
 				t.Fatalf("%+v, %v", f, err)

@@ -217,6 +217,7 @@ func TestRetention_MissedElsewhere(t *testing.T) {
 			{"nothing read", 0, 0},
 			{"nothing read", 0, first},
 		} {
+			synctest.Wait() // nobody else writes to the log
 			log.Reset()
 			cursor(c.group).Missed(q, c.asked)
 			told := lines(log.String(), "level=ERROR", "lost to a group", "lane=t/0", fmt.Sprint("from=", c.from), fmt.Sprint("to=", first), "reason=retention")
