@@ -38,6 +38,7 @@ type engine struct {
 	store  *Store // what servers stand on
 
 	unmarked unmarked    // what the last recovery has left to mark
+	restored restored    // and to note again
 	marked   atomic.Bool // it was marked, so a checkpoint may stand behind it
 
 	// root lives as long as the engine; services end with it.

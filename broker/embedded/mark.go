@@ -100,10 +100,10 @@ func (e *engine) mark(rec commitlog.Recovery) *driver.Error {
 			slog.Int64("offset", h.Offset), slog.Int64("bytes", h.End-h.Pos), slog.Int64("messages_at_most", mostIn(h)),
 			slog.String("reason", h.Reason))
 	}
-	if len(e.unmarked.holes) == 0 {
+	if len(e.unmarked.holes) == 0 && len(e.restored.positions)+len(e.restored.settings) == 0 {
 		return nil
 	}
-	j := &markJob{unmarked: e.unmarked}
+	j := &markJob{unmarked: e.unmarked, restored: e.restored}
 	if err := e.w.do(context.WithoutCancel(e.root), nil, j, 0); err != nil {
 		return err
 	}
@@ -111,19 +111,57 @@ func (e *engine) mark(rec commitlog.Recovery) *driver.Error {
 		e.cfg.Logger.Warn("queues leave out the offsets that lost messages at their ends may have had, if there were any",
 			slog.Int("queues", j.unsure))
 	}
-	e.unmarked = unmarked{}
+	e.unmarked, e.restored = unmarked{}, restored{}
 	return j.err
 }
 
 // markJob notes topics with their queues and raised offsets.
 type markJob struct {
 	unmarked
+	restored
 	unsure int // queues that nothing behind a hole tells of
 	frames []*frame
 	err    *driver.Error
 }
 
 func (j *markJob) stage(w *writer) {
+	if len(j.holes) > 0 {
+		j.mark(w)
+	}
+	if j.err == nil {
+		j.repeat(w) // behind the topics that they are of
+	}
+}
+
+// repeat notes again what a checkpoint has brought back.
+func (j *markJob) repeat(w *writer) {
+	w.st.mu.RLock()
+	defer w.st.mu.RUnlock()
+	for _, k := range j.positions {
+		p := w.st.positions[k]
+		if p == nil {
+			continue
+		}
+		g := record.GroupPositions{Group: k.group, Topic: k.topic, Client: k.client}
+		for _, n := range slices.Sorted(maps.Keys(p.lanes)) {
+			g.Lanes = append(g.Lanes, p.lanes[n])
+		}
+		f := &frame{fact: fact{kind: record.Positions, ctl: &control{positions: g}}, head: g.Append(nil)}
+		w.control(f)
+		j.frames = append(j.frames, f)
+	}
+	for _, k := range j.settings {
+		if v := w.st.settings[k]; v != nil {
+			r := record.Setting{Scope: k.scope, Name: k.name, Value: v}
+			f := &frame{fact: fact{kind: record.Settings, ctl: &control{setting: r}}, head: r.Append(nil)}
+			w.control(f)
+			j.frames = append(j.frames, f)
+		}
+	}
+}
+
+// mark notes the topics.
+func (j *markJob) mark(w *writer) {
 	w.st.mu.RLock()
 	names := slices.Sorted(maps.Keys(w.st.topics))
 	groups := slices.SortedFunc(maps.Keys(w.st.positions), progressKey.compare)

@@ -3,6 +3,8 @@ package embedded
 import (
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/embedded/internal/checkpoint"
@@ -20,6 +22,12 @@ type recovering struct {
 	at      int64 // where replay is to begin, by the checkpoint
 	began   bool  // it has
 	err     error // of From, which cannot answer one
+
+	// kept is what the newest checkpoint says that can be read although the state
+	// is not made from it, at keptAt in the log; nil for none. It follows what is
+	// said later of what it keeps.
+	kept   *state
+	keptAt int64
 }
 
 // recover opens the log and makes the state: from the newest checkpoint whose
@@ -37,6 +45,7 @@ func (e *engine) recover() (commitlog.Recovery, error) {
 		return rec, err
 	}
 	e.log = log
+	r.restore(rec)
 	if e.st == nil { // From is not asked by an empty store
 		e.st = newState(e.newSet(log.StoreID()))
 	}
@@ -53,6 +62,7 @@ func (r *recovering) from(k commitlog.Known) int64 {
 		r.at = pos
 		return pos
 	}
+	r.at = k.Start
 	r.fromStart()
 	return k.Start
 }
@@ -85,6 +95,11 @@ func (r *recovering) checkpoint() (int64, bool) {
 			return pos, true
 		}
 		r.unused(err, st.set.Close())
+		if r.kept == nil {
+			if st = newState(nil); st.decode(payload) == nil {
+				r.kept, r.keptAt = st, pos
+			}
+		}
 		most = pos - 1
 	}
 }
@@ -130,6 +145,9 @@ func (r *recovering) replay(fr commitlog.Frame) error {
 		r.began = true
 		if fr.Pos < r.at { // the log has found that it must read from its start
 			r.unused(errors.New("the log in front of it is damaged"), r.e.st.set.Close())
+			if r.kept == nil {
+				r.kept, r.keptAt = r.e.st, r.at
+			}
 			r.fromStart()
 		}
 	}
@@ -140,8 +158,11 @@ func (r *recovering) replay(fr commitlog.Frame) error {
 	st := r.e.st
 	f, err := r.decoder.decode(fr)
 	if err == nil {
-		if r.e.cfg.OnCorruption == Quarantine {
+		if r.e.cfg.OnCorruption == Quarantine || len(r.known.Holes) > 0 {
 			st.mend(f)
+		}
+		if r.kept != nil && fr.Pos >= r.keptAt {
+			r.kept.follow(f)
 		}
 		if f.kind == record.TopicCreated {
 			r.marks.topic(st, f.ctl.topic)
@@ -158,6 +179,76 @@ func (r *recovering) replay(fr commitlog.Frame) error {
 		}
 	}
 	return nil
+}
+
+// follow takes over what a frame behind a checkpoint says of what is kept of it:
+// topics, positions and settings.
+func (s *state) follow(f *fact) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch f.kind {
+	case record.TopicDeleted:
+		delete(s.topics, f.ctl.topic.Name)
+		delete(s.settings, settingKey{record.OfTopic, f.ctl.topic.Name})
+		maps.DeleteFunc(s.positions, func(k progressKey, _ *progress) bool { return k.topic == f.ctl.topic.Name })
+	case record.GroupDeleted:
+		delete(s.settings, settingKey{record.OfGroup, f.ctl.setting.Name})
+		maps.DeleteFunc(s.positions, func(k progressKey, _ *progress) bool { return k.group == f.ctl.setting.Name })
+	case record.Positions:
+		s.progressed(f.ctl.positions)
+	case record.Settings:
+		s.remember(f.ctl.setting)
+	default: // the rest is made from the frames that are there
+	}
+}
+
+// restored is what the state has from a checkpoint although the frames that say it
+// are lost. They have to be written again, or else it would be gone with the
+// checkpoint.
+type restored struct {
+	positions []progressKey
+	settings  []settingKey
+}
+
+// restore brings back what a checkpoint knows and the log does not any more,
+// because of damage between the place where the replay began and the checkpoint:
+// positions of groups, settings, and topics without messages. It comes last, so
+// that queues get the same numbers when all is replayed without a checkpoint.
+func (r *recovering) restore(rec commitlog.Recovery) {
+	st, from, at := r.e.st, r.kept, r.keptAt
+	if from == nil {
+		from, at = st, r.at // unless no frame was left at all, nothing is lost in front of it
+	}
+	lost := func(h commitlog.Hole) bool { return h.Pos >= rec.Replayed && h.Pos < at }
+	if st == nil || !slices.ContainsFunc(rec.Holes, lost) {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(from.topics)) {
+		t, old := from.topics[name], st.topics[name]
+		if old != nil && len(old.queues) >= len(t.queues) {
+			continue
+		}
+		now := record.Topic{Name: name, Queues: len(t.queues), Origins: t.origins}
+		for _, q := range t.queues {
+			now.Next = append(now.Next, q.next)
+		}
+		st.topics[name] = st.grownTopic(old, now)
+		if r.marks.topics != nil {
+			r.marks.topics[name] = true
+		}
+	}
+	for k, p := range from.positions {
+		st.progressed(record.GroupPositions{Group: k.group, Topic: k.topic, Client: k.client, Lanes: slices.Collect(maps.Values(p.lanes))})
+		r.e.restored.positions = append(r.e.restored.positions, k)
+	}
+	for k, v := range from.settings {
+		st.settings[k] = v
+		r.e.restored.settings = append(r.e.restored.settings, k)
+	}
+	slices.SortFunc(r.e.restored.positions, progressKey.compare)
+	slices.SortFunc(r.e.restored.settings, settingKey.compare)
 }
 
 // mend makes up for what was lost about the topic of a message, or of a group's

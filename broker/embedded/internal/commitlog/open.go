@@ -49,6 +49,8 @@ type Known struct {
 	Clean bool
 	// Bases are the positions at which segments begin, in order.
 	Bases []int64
+	// Holes are those that were quarantined before.
+	Holes []Hole
 }
 
 const (
@@ -173,7 +175,7 @@ func (r *recovery) from(ask func(Known) int64) int64 {
 	if ask == nil {
 		return r.man.start
 	}
-	k := Known{StoreID: r.man.store, Start: r.man.start, Synced: r.man.synced, Clean: r.man.clean}
+	k := Known{StoreID: r.man.store, Start: r.man.start, Synced: r.man.synced, Clean: r.man.clean, Holes: r.man.holes}
 	for _, s := range r.segs {
 		k.Bases = append(k.Bases, s.base)
 	}
