@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/embedded/internal/commitlog"
+	"github.com/sluicemq/sluice/broker/embedded/offline"
 	"github.com/sluicemq/sluice/broker/embedded/vfs"
 	"github.com/sluicemq/sluice/broker/remoting/message"
 )
@@ -336,6 +338,57 @@ func TestDamage_Lines(t *testing.T) {
 	})
 }
 
+// Retention that removes a quarantined range with the files around it leaves a
+// store in which nothing is damaged, and to a group that begins nothing is lost.
+func TestDamage_RangeIsRemoved(t *testing.T) {
+	t.Parallel()
+	for name, hurt := range map[string]func(k *kit, logs []string){
+		"a file":    func(k *kit, logs []string) { k.remove(logs[1]) },
+		"a message": func(k *kit, logs []string) { k.damage(logs[1], 5000) },
+		"the end":   func(k *kit, logs []string) { k.cutOff(logs[1], 100<<10) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				k := newKit(t, small)
+				k.fill("t", 0, 600)
+				k.fill("idle", 0, 10)
+				k.fill("t", 600, 400)
+				k.must("close", k.b.Close(t.Context()))
+				k.derive()
+				behind := k.files(".log")[2]
+				hurt(k, k.files(".log"))
+				k.cfg.OnCorruption = embedded.Quarantine
+				k.open()
+				k.must("close", k.b.Close(t.Context()))
+				verify := func() int64 {
+					t.Helper()
+					rep, err := offline.Verify(t.Context(), k.fs)
+					if err != nil || len(rep.Damage) > 0 {
+						t.Errorf("%v, %v", rep.Damage, err)
+					}
+					return rep.End
+				}
+				start, err := strconv.ParseInt(strings.TrimSuffix(behind, ".log"), 10, 64)
+				k.must("parse", err)
+				k.cfg.Retention.Bytes = verify() - start + 5000
+				k.open()
+				time.Sleep(time.Minute)
+				if s := k.stats(); s.Start != start || len(s.Holes) > 0 {
+					t.Fatalf("the log begins at %d, holes %+v", s.Start, s.Holes)
+				}
+				c := k.join(k.conn, spec("fresh", "t"))
+				if got, gaps := c.drain("t/0"); len(got) == 0 || len(gaps) > 0 {
+					t.Errorf("a new group gets %d messages, gaps %+v", len(got), gaps)
+				}
+				c.close()
+				k.must("close", k.b.Close(t.Context()))
+				verify()
+			})
+		})
+	}
+}
+
 // A search that would have found a damaged message says so, and not that there is
 // none; nor is damage what a wrong id is answered with.
 func TestDamage_Queries(t *testing.T) {
@@ -346,7 +399,7 @@ func TestDamage_Queries(t *testing.T) {
 		find := func(n int) (embedded.Record, string, error) {
 			key := fmt.Sprint("k", n)
 			b, found, err := k.store().Find(embedded.Query{Topic: "t", Key: key, ToMs: 1 << 50, Limit: 8}, nil)
-			if (err == nil) != (found > 0) {
+			if (err == nil) == (found == 0) {
 				t.Errorf("%s: %d found, %v", key, found, err)
 			}
 			ds, derr := k.conn.Extensions().Query.ByKey(t.Context(), "t", key, driver.TimeRange{}, 8)
@@ -383,6 +436,28 @@ func TestDamage_Queries(t *testing.T) {
 		wantCode(t, "no record", err, driver.NotFound)
 		_, _, err = find(6)
 		k.must("find the one between", err)
+		// Others with the key are found, and the damage is told beside them.
+		var ms []*driver.Message
+		for range 3 {
+			ms = append(ms, &driver.Message{Topic: "u", Keys: []string{"same"}, Body: []byte("body")})
+		}
+		same := embedded.Query{Topic: "u", Key: "same", ToMs: 1 << 50, Limit: 8}
+		k.send(ms...)
+		b, found, err := k.store().Find(same, nil)
+		if k.must("find", err); found != 3 {
+			t.Fatalf("%d found", found)
+		}
+		v, _, err := message.DecodeView(b) // the newest
+		k.must("decode", err)
+		k.must("close", k.b.Close(t.Context()))
+		logs := k.files(".log")
+		base, err := strconv.ParseInt(strings.TrimSuffix(logs[len(logs)-1], ".log"), 10, 64)
+		k.must("parse", err)
+		k.damage(logs[len(logs)-1], v.PhysicalOffset-base+100)
+		k.open()
+		if _, found, err = k.store().Find(same, nil); found != 2 || driver.CodeOf(err) != driver.Corrupt {
+			t.Errorf("%d found, %v", found, err)
+		}
 	})
 }
 
@@ -431,6 +506,15 @@ func TestDamage_MissingFiles(t *testing.T) {
 				k.open()
 				if s := k.stats(); len(s.Holes) != 1 {
 					t.Fatalf("holes %+v", s.Holes)
+				}
+				if q := k.queue("t", 0); name == "the oldest" || name == "the oldest two" {
+					fresh := k.join(k.conn, spec("fresh", "t"))
+					got, gaps := fresh.drain("t/0")
+					inFront := slices.ContainsFunc(gaps, func(g driver.GapError) bool { return g.From == 0 })
+					if len(got) == 0 || inFront || q.Min() == 0 || !strings.HasPrefix(got[0], fmt.Sprintf("%06d", q.Min())) {
+						t.Errorf("a new group begins with %q, the queue at %d, gaps %+v", got[0], q.Min(), gaps)
+					}
+					fresh.close()
 				}
 				g := k.join(k.conn, spec("g", "t"))
 				got, gaps := g.drain("t/0")

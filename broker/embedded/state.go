@@ -68,6 +68,7 @@ type topicQueue struct {
 
 	watchers atomic.Pointer[[]watcher] // whom a new message wakes
 	tail     atomic.Pointer[tail]      // what end has found
+	head     atomic.Pointer[head]      // what first has found
 	stuck    stuck                     // what Queue.Read has told of
 }
 

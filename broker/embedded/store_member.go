@@ -275,11 +275,27 @@ func (c Cursor) Missed(q Queue, offset int64) {
 	if known && position >= first || !known && offset <= 0 {
 		return
 	}
-	from := max(offset, position)
-	if from >= first {
+	f := Found{Next: max(offset, position)}
+	if f.Next >= first {
 		return
 	}
-	_ = c.g.e.lost(&driver.GapError{Lane: q.q.lane, From: from, To: first, Reason: c.g.e.gone()}, c.group, "")
+	r := queueReads.Get().(*queueRead)
+	defer r.release()
+	defer r.tell(q, c.group)
+	if kept := min(q.q.Min(), first); f.Next < kept {
+		r.lose(q, c.group, &f, kept-f.Next, driver.GapError{Reason: c.g.e.gone()})
+	}
+	for f.Next < first {
+		if _, err := r.fill(q.q, f.Next, Selection{}, 1024); err != nil {
+			break
+		}
+		at := r.entries[0].Pos
+		n := lostRun(r.entries, at)
+		if n == 0 {
+			break
+		}
+		r.lose(q, c.group, &f, int64(n), driver.GapError{Reason: driver.Damage, Unsure: c.g.e.guessed(at)})
+	}
 	if known {
 		c.Commit(first)
 	}

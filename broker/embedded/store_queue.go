@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +35,7 @@ func (s *Store) Queue(topic string, n int) (Queue, bool) {
 }
 
 // Min is the offset of the first message that is still there.
-func (q Queue) Min() int64 { return q.q.Min() }
+func (q Queue) Min() int64 { return q.q.first() }
 
 // Max is the offset that the next message gets.
 func (q Queue) Max() int64 { return q.q.Max() }
@@ -138,8 +140,11 @@ func (q Queue) Read(offset int64, sel Selection, b []byte) ([]byte, Found, error
 			break
 		}
 		scanned += n
+		lost := f.Lost
 		var full bool
-		if b, full, err = r.take(q, sel, b, limit, &f); err != nil && f.Messages == 0 {
+		b, full, err = r.take(q, sel, b, limit, &f)
+		scanned -= int(f.Lost - lost) // passed at once, however many
+		if err != nil && f.Messages == 0 {
 			return b, f, err
 		}
 		if full || err != nil {
@@ -316,7 +321,7 @@ func (r *queueRead) unreadable(q Queue, e segindex.Entry, group string, b []byte
 		return b, 1, nil
 	}
 	failure := readError(err, op)
-	if q.q.stuck.meets(f.Next) {
+	if q.q.stuck.meets(group, f.Next) {
 		eng.cfg.Logger.Error("a stored message cannot be read", slog.String("group", group), slog.String("lane", q.q.lane),
 			slog.Int64("offset", f.Next), slog.Int64("position", e.Pos), slog.Any("error", failure))
 	}
@@ -356,22 +361,32 @@ func (r *queueRead) tell(q Queue, group string) {
 // readers try it all the time.
 const stuckPause = time.Minute
 
-// stuck is the message of a queue that was met last and could not be read.
+// stuck are the readers of a queue that cannot read on, by group.
 type stuck struct {
-	mu     sync.Mutex
-	offset int64
-	told   time.Time
+	mu   sync.Mutex
+	told map[string]place
 }
 
-// meets reports whether the message at offset is to be told of now.
-func (s *stuck) meets(offset int64) bool {
+// place is the message that a reader met, and when that was told.
+type place struct {
+	offset int64
+	at     time.Time
+}
+
+// meets reports whether it is to be told now that group has met the message at
+// offset.
+func (s *stuck) meets(group string, offset int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if s.offset == offset && !s.told.IsZero() && now.Sub(s.told) < stuckPause {
+	if p, ok := s.told[group]; ok && p.offset == offset && now.Sub(p.at) < stuckPause {
 		return false
 	}
-	s.offset, s.told = offset, now
+	maps.DeleteFunc(s.told, func(_ string, p place) bool { return now.Sub(p.at) >= stuckPause })
+	if s.told == nil {
+		s.told = map[string]place{}
+	}
+	s.told[strings.Clone(group)] = place{offset, now} // it is part of a request
 	return true
 }
 
@@ -443,8 +458,8 @@ type Query struct {
 }
 
 // Find appends the records of messages that match, the newest first, and
-// answers how many. If none can be read but one that may match is damaged, that is
-// [driver.Corrupt].
+// answers how many. If one that may match is damaged, the error is
+// [driver.Corrupt], beside those that could be read.
 func (s *Store) Find(q Query, b []byte) ([]byte, int, error) {
 	op := "find key " + q.Key + " in " + q.Topic
 	kind := byte(byKey)
@@ -484,10 +499,7 @@ func (s *Store) Find(q Query, b []byte) ([]byte, int, error) {
 		b = r.Bytes
 		found++
 	}
-	if found == 0 {
-		return b, 0, asError(lost, op)
-	}
-	return b, found, nil
+	return b, found, asError(lost, op)
 }
 
 func (q *Query) matches(d *driver.Delivery) bool {

@@ -12,7 +12,8 @@ import (
 const queryMost = 64
 
 // Code 12 (QUERY_MESSAGE): find messages of a topic by a business key or by
-// their unique id, the newest first. Clients compare keys once more.
+// their unique id, the newest first. Clients compare keys once more. If one that may
+// match is damaged, the remark says so.
 func handleQueryMessage(s *Server, _ *conn, req, resp *remoting.Command) error {
 	h, err := remoting.DecodeQueryMessage(req.Fields)
 	if err != nil {
@@ -25,7 +26,7 @@ func handleQueryMessage(s *Server, _ *conn, req, resp *remoting.Command) error {
 		q.ToMs = math.MaxInt64
 	}
 	body, n, err := s.store.Find(q, nil)
-	if err != nil {
+	if err != nil && n == 0 {
 		return failed(err)
 	}
 	if n == 0 {
@@ -37,5 +38,8 @@ func handleQueryMessage(s *Server, _ *conn, req, resp *remoting.Command) error {
 	x := remoting.QueryResult{LastUpdate: s.store.NowMs(), LastUpdateOffset: st.End}
 	x.AppendTo(&resp.Fields)
 	resp.Body = body
+	if err != nil { // a message that may match is damaged
+		resp.Remark = err.Error()
+	}
 	return nil
 }

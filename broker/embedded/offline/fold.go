@@ -29,6 +29,10 @@ type topic struct {
 	ids     []uint32
 	next    []int64
 	origins []string
+	// ahead are the queues whose first message may be further than next: the log
+	// begins behind messages that it does not say anything of any more, such as
+	// those that were lost with a quarantined range.
+	ahead map[int]bool
 }
 
 func newFold(start int64) *fold {
@@ -40,7 +44,11 @@ func newFold(start int64) *fold {
 func (f *fold) begin(s *snapshot) {
 	f.nextID = s.nextID
 	for _, t := range s.topics {
-		f.topics[t.Name] = &topic{ids: t.IDs, next: slices.Clone(t.Next), origins: t.Origins}
+		ahead := map[int]bool{}
+		for i := range t.Next {
+			ahead[i] = true
+		}
+		f.topics[t.Name] = &topic{ids: t.IDs, next: slices.Clone(t.Next), origins: t.Origins, ahead: ahead}
 	}
 }
 
@@ -113,10 +121,11 @@ func (f *fold) visible(m *Message) (queue uint32, known bool, reason string) {
 	case *next < 0: // not known
 	case m.Offset < *next:
 		return t.ids[m.Queue], true, fmt.Sprintf("offset %d of queue %d of topic %q is used twice", m.Offset, m.Queue, m.Topic)
-	case m.Offset > *next && !f.blind:
+	case m.Offset > *next && !f.blind && !t.ahead[m.Queue]:
 		reason = fmt.Sprintf("offsets %d to %d of queue %d of topic %q are missing", *next, m.Offset-1, m.Queue, m.Topic)
 	}
 	*next = m.Offset + 1
+	delete(t.ahead, m.Queue)
 	return t.ids[m.Queue], true, reason
 }
 
@@ -129,7 +138,7 @@ func (f *fold) create(r *Topic) (reason string) {
 	}
 	t := &topic{origins: r.Origins}
 	if old != nil {
-		t.ids, t.next = slices.Clone(old.ids), slices.Clone(old.next)
+		t.ids, t.next, t.ahead = slices.Clone(old.ids), slices.Clone(old.next), old.ahead
 	}
 	for i := len(t.ids); i < r.Queues; i++ {
 		id := f.nextID

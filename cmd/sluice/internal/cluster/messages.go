@@ -95,16 +95,37 @@ func (c *Cluster) query(ctx context.Context, q remoting.QueryMessage, has func(m
 	if err != nil {
 		return nil, err
 	}
-	parts, err := each(ctx, shares, func(ctx context.Context, s Share) ([]*Message, error) {
+	parts, err := each(ctx, shares, func(ctx context.Context, s Share) (part, error) {
 		r := request{op: "find messages of topic " + q.Topic, code: remoting.ReqQueryMessage, also: []int{remoting.ResQueryNotFound}}.with(q)
 		resp, err := c.ask(ctx, s.Addr, r)
 		if err != nil || resp.Code != remoting.ResSuccess {
-			return nil, err
+			return part{}, err
 		}
-		return decodeAll(r, s.Broker, resp.Body)
+		messages, err := decodeAll(r, s.Broker, resp.Body)
+		if err == nil && resp.Remark != "" { // one more may match and is damaged, says sluice serve
+			err = refused(r.op, s.Addr, resp)
+		}
+		return part{messages, err}, nil
 	})
-	all := slices.DeleteFunc(slices.Concat(parts...), func(m *Message) bool { return !has(m) })
+	all, more := joined(parts)
+	all = slices.DeleteFunc(all, func(m *Message) bool { return !has(m) })
 	byTime(all)
+	return all, errors.Join(err, more)
+}
+
+// part is what one broker or queue has answered: messages, and why there may be
+// more, as each leaves out what comes with an error.
+type part struct {
+	messages []*Message
+	err      error
+}
+
+// joined are the messages and the errors of all parts.
+func joined(parts []part) (all []*Message, err error) {
+	for _, p := range parts {
+		all = append(all, p.messages...)
+		err = errors.Join(err, p.err)
+	}
 	return all, err
 }
 
@@ -215,19 +236,12 @@ func (c *Cluster) Browse(ctx context.Context, topic string, o BrowseOptions) ([]
 	if err := readable(topic, queues); err != nil {
 		return nil, err
 	}
-	type read struct { // each leaves out what comes with an error
-		messages []*Message
-		err      error
-	}
-	parts, err := each(ctx, queues, func(ctx context.Context, q queueOf) (read, error) {
+	parts, err := each(ctx, queues, func(ctx context.Context, q queueOf) (part, error) {
 		messages, err := c.browseQueue(ctx, q, topic, o)
-		return read{messages, err}, nil
+		return part{messages, err}, nil
 	})
-	var all []*Message
-	for _, part := range parts {
-		all = append(all, part.messages...)
-		err = errors.Join(err, part.err)
-	}
+	all, more := joined(parts)
+	err = errors.Join(err, more)
 	byTime(all)
 	if len(all) > o.Limit {
 		if o.From.Kind == Last {
