@@ -52,8 +52,10 @@ Sends dead letters of a group again, the oldest first, as new messages of the to
 of that topic gets them. They keep body, unique id, tag, keys and the properties of their sender.
 
 How far it came is kept at the brokers, as the position of group sluice-redrive, so the next call goes on
-there, also after an interruption; a crash at the wrong moment sends one message twice. The dead letters stay:
-purge removes them.
+there, also after an interruption. If this command crashes at the wrong moment, one message is sent twice. If
+a broker does (kill -9, loss of power), the positions are lost that it had not stored, and all messages that
+were sent meanwhile are sent twice: sluice serve stores positions within a second, RocketMQ within five. They
+have the same unique id both times; handlers should be idempotent. The dead letters stay: purge removes them.
 
   -limit N     at most so many (default: all that are there now)
   -rate N      at most so many a second (default 100)
