@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -165,7 +166,9 @@ func (s *Server) half(p *embedded.Put, f *facts) error {
 		return illegal("a half message without a producer group: %v", err)
 	}
 	if _, n := s.store.Waiting(); n >= s.cfg.Limits.Halves {
-		return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d half messages are undecided, as many as may be (%s)", n, s.cfg.setting("Limits.Halves"))
+		err := refuse(remoting.ResSystemBusy, "[OVERLOAD] %d half messages are undecided, as many as may be (%s)", n, s.cfg.setting("Limits.Halves"))
+		s.warn("halves", "a half message was refused", slog.String("topic", p.Topic), slog.Any("reason", err))
+		return err
 	}
 	s.identify(p, f)
 	p.Group, p.Tx = f.group, f.id
@@ -190,7 +193,9 @@ func (s *Server) identify(p *embedded.Put, f *facts) {
 func (s *Server) properties(p *embedded.Put, into []byte, given string, f *facts) error {
 	if f.level > 0 || f.timer {
 		if n, _ := s.store.Waiting(); n >= s.cfg.Limits.Delayed {
-			return refuse(remoting.ResSystemBusy, "[OVERLOAD] %d messages are not due yet, as many as may be (%s)", n, s.cfg.setting("Limits.Delayed"))
+			err := refuse(remoting.ResSystemBusy, "[OVERLOAD] %d messages are not due yet, as many as may be (%s)", n, s.cfg.setting("Limits.Delayed"))
+			s.warn("delayed", "a delayed message was refused", slog.String("topic", p.Topic), slog.Any("reason", err))
+			return err
 		}
 	}
 	if f.level > 0 {

@@ -133,7 +133,10 @@ func TestLimits_RefusalsAreTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log syncBuffer
-		s := servePipes(t, Config{Limits: Limits{PerAddress: 1, Connections: 1}, Logger: slog.New(slog.NewTextHandler(&log, nil))}, echo)
+		s := servePipes(t, Config{
+			Limits: Limits{PerAddress: 1, Connections: 1}, Settings: map[string]string{"Limits.Connections": "-limit connections=N"},
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		}, echo)
 		first := s.dial(t)
 		for range 4 {
 			s.dial(t).ended()
@@ -154,7 +157,7 @@ func TestLimits_RefusalsAreTold(t *testing.T) {
 				t.Errorf("%s: %d lines, want %d:\n%s", when, n, len(lines), got)
 			}
 		}
-		here, all := errTooManyHere.Error()+`" unlogged_before=`, errTooMany.Error()+`" unlogged_before=`
+		here, all := errTooManyHere.Error()+`: 1 (Limits.PerAddress)" unlogged_before=`, errTooMany.Error()+`: 1 (-limit connections=N)" unlogged_before=`
 		wants("at once", here+"0", all+"0")
 		_ = first.Close() // nobody is there, and the count is told all the same
 		time.Sleep(seldomPause + 2*tick)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"strconv"
 	"strings"
 	"testing"
@@ -232,7 +233,8 @@ func TestSend_AutoCreate(t *testing.T) {
 // until some are decided or due.
 func TestSend_WaitingIsBounded(t *testing.T) {
 	t.Parallel()
-	s := serveOn(t, Config{Limits: Limits{Halves: 1, Delayed: 1}})
+	var log syncBuffer
+	s := serveOn(t, Config{Limits: Limits{Halves: 1, Delayed: 1}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	s.topic(t, "T", 1)
 	p := s.dial(t)
 	pos := p.half("A")
@@ -241,6 +243,15 @@ func TestSend_WaitingIsBounded(t *testing.T) {
 	for name, cmd := range map[string]*remoting.Command{"Limits.Halves": half, "Limits.Delayed": outgoing("T", 0, "b", props("DELAY", "18"))} {
 		if a := p.ask(cmd); a.Code != remoting.ResSystemBusy || !strings.Contains(a.Remark, name) {
 			t.Errorf("%s: %d %s", name, a.Code, a.Remark)
+		}
+		p.wantCode(remoting.ResSystemBusy, cmd)
+	}
+	for _, want := range []string{
+		`level=WARN msg="a half message was refused" topic=T reason="[OVERLOAD] 1 half messages are undecided, as many as may be (Limits.Halves) (code 2)"`,
+		`level=WARN msg="a delayed message was refused" topic=T reason="[OVERLOAD] 1 messages are not due yet, as many as may be (Limits.Delayed) (code 2)"`,
+	} {
+		if n := strings.Count(log.String(), want); n != 1 { // not each time
+			t.Errorf("the log has %d lines %q:\n%s", n, want, log.String())
 		}
 	}
 	p.ask(ending("A", "PG", pos, remoting.DecisionRollback))

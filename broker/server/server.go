@@ -381,7 +381,7 @@ func (s *Server) admit(nc net.Conn) {
 	if refused != nil {
 		s.counters.turned.Add(1)
 		if refused != errShutdown { //nolint:errorlint // it is this very one
-			s.warn(refused.Error(), "a connection was refused", slog.String("address", c.remote), slog.Any("reason", refused))
+			s.warn(refused.Error(), "a connection was refused", slog.String("address", c.remote), slog.Any("reason", s.crowded(refused)))
 		}
 		_ = nc.Close()
 		return
@@ -390,6 +390,16 @@ func (s *Server) admit(nc net.Conn) {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// crowded says of a refusal for the number of connections how many there may be,
+// and what sets it.
+func (s *Server) crowded(refused error) error {
+	most, field := s.cfg.Limits.Connections, "Limits.Connections"
+	if errors.Is(refused, errTooManyHere) {
+		most, field = s.cfg.Limits.PerAddress, "Limits.PerAddress"
+	}
+	return fmt.Errorf("%w: %d (%s)", refused, most, s.cfg.setting(field))
 }
 
 // victim is the unproven connection that makes room: the oldest one of the
