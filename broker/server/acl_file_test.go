@@ -81,7 +81,8 @@ func TestParseACL_Refusals(t *testing.T) {
 		{"nothing", "", "the file is empty"},
 		{"no accounts", "accounts: []", "there are none"},
 		{"no YAML", "accounts: [", "the file is no YAML"},
-		{"a text", "hello", "known are globalWhiteRemoteAddresses and accounts"},
+		{"a text", secret, "line 1: the file takes a map with accounts and globalWhiteRemoteAddresses, each with a colon and a list behind it"},
+		{"a list", "# of accounts\n- accessKey: service\n  secretKey: " + secret, "line 2: the file takes a map with accounts and"},
 		{"unknown member", "users: []\n" + account(), "field users not found"},
 		{"unknown member of an account", account("adminn: true"), "field adminn not found in an account"},
 		{"admin is no truth value", account("admin: perhaps"), `line 4: account 1 ("service"): admin takes true or false`},
@@ -120,8 +121,10 @@ func TestParseACL_Refusals(t *testing.T) {
 		if !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %q does not say %q", test.name, err, test.want)
 		}
-		if strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %q has the secret in it", test.name, err)
+		for _, hidden := range []string{"hunter2", "server."} {
+			if strings.Contains(err.Error(), hidden) {
+				t.Errorf("%s: %q has %q in it", test.name, err, hidden)
+			}
 		}
 	}
 	if _, err := LoadACL(filepath.Join(t.TempDir(), "none")); err == nil {

@@ -37,6 +37,9 @@ func wrongTypes(data []byte) []string {
 	say := func(n *yaml.Node, whose, name, accept string) {
 		wrong = append(wrong, fmt.Sprintf("line %d: %s%s takes %s", n.Line, whose, name, accept))
 	}
+	if top := file.Content[0]; top.Kind != yaml.MappingNode && top.Tag != "!!null" {
+		say(top, "", "the file", "a map with accounts and globalWhiteRemoteAddresses, each with a colon and a list behind it")
+	}
 	for name, n := range members(file.Content[0]) {
 		switch {
 		case name == "globalWhiteRemoteAddresses" && !isTexts(n):
