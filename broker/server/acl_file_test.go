@@ -110,6 +110,9 @@ func TestParseACL_Refusals(t *testing.T) {
 		{"nothing behind ---", account() + "---\n", "a second document behind ---"},
 		{"no YAML behind ---", account() + "---\nhunter2: [", "the file is no YAML"},
 		{"address", "globalWhiteRemoteAddresses: [10.0.0]\n" + account(), "10.0.0.{1,2}"},
+		{"a network of IPv4 as one of IPv6", "globalWhiteRemoteAddresses: ['::ffff:7f00:1/104']\n" + account(), `globalWhiteRemoteAddresses: address "::ffff:7f00:1/104" is a network of IPv4; write it as 127.0.0.0/8`},
+		{"all of IPv4 as a network of IPv6", account("whiteRemoteAddress: '::ffff:0:0/96'"), "write it as 0.0.0.0/0"},
+		{"more than IPv4", account("whiteRemoteAddress: '::ffff:0:0/80'"), "write networks of IPv4 as such, as in 10.0.0.0/8"},
 		{"address of an account", account("whiteRemoteAddress: everywhere"), "whiteRemoteAddress: address"},
 		{"all at once", account("defaultTopicPerm: X", "defaultGroupPerm: Y"), "\n"},
 	} {
@@ -147,6 +150,7 @@ func TestAddressPatterns(t *testing.T) {
 		{"10.0.0.5-9", []string{"10.0.0.5", "10.0.0.9"}, []string{"10.0.0.4", "10.0.0.10"}},
 		{"10.0.{1,2}.{3,4}", []string{"10.0.1.3", "10.0.2.4"}, []string{"10.0.3.3", "10.0.1.5"}},
 		{"10.0.0.1, 10.0.0.{3,4},fe80::1", []string{"10.0.0.1", "10.0.0.4", "fe80::1"}, []string{"10.0.0.2", "fe80::2"}},
+		{"::ffff:10.0.0.1", []string{"10.0.0.1"}, []string{"10.0.0.2"}},
 		{"10.0.0.0/8", []string{"10.9.9.9"}, []string{"11.0.0.0"}},
 		{"2001:db8::/32", []string{"2001:db8:1::1"}, []string{"2001:db9::1", "10.0.0.1"}},
 		{"*", []string{"10.0.0.1", "::1"}, nil},

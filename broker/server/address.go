@@ -92,6 +92,9 @@ func parseAddress(text string) (addressPattern, error) {
 		return addressPattern{all: true}, nil
 	}
 	if prefix, err := netip.ParsePrefix(text); err == nil {
+		if prefix.Addr().Is4In6() { // peers have the IPv4 address that is in it, so it would match nobody
+			return addressPattern{}, mapped(text, prefix)
+		}
 		return addressPattern{prefix: prefix.Masked()}, nil
 	}
 	if addr, err := netip.ParseAddr(text); err == nil {
@@ -112,6 +115,17 @@ func parseAddress(text string) (addressPattern, error) {
 		octets[i] = spans
 	}
 	return addressPattern{octets: &octets}, nil
+}
+
+// mapped refuses a network of IPv4 that is written as one of IPv6, with the form
+// that is accepted.
+func mapped(text string, prefix netip.Prefix) error {
+	const before = 96 // bits in front of the IPv4 address
+	if prefix.Bits() < before {
+		return fmt.Errorf("address %.64q has IPv4 addresses and others; write networks of IPv4 as such, as in 10.0.0.0/8", text)
+	}
+	same := netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-before).Masked()
+	return fmt.Errorf("address %.64q is a network of IPv4; write it as %s", text, same)
 }
 
 // parseOctet reads 7, *, 1-9 or {1,2}.

@@ -115,8 +115,7 @@ func wholeFrom(box *[4][]span, depth int) bool {
 func public6(patterns []addressPattern) uint64 {
 	var nets []netip.Prefix
 	for _, p := range patterns {
-		// An address of IPv4 that is written as one of IPv6 matches nothing.
-		if p.octets != nil || p.all || !p.prefix.Addr().Is6() || p.prefix.Addr().Is4In6() || within(p.prefix, private6()) {
+		if p.octets != nil || p.all || !p.prefix.Addr().Is6() || within(p.prefix, private6()) {
 			continue
 		}
 		nets = append(nets, netip.PrefixFrom(p.prefix.Addr(), min(p.prefix.Bits(), 64)).Masked())
