@@ -19,6 +19,7 @@ func TestRights(t *testing.T) {
   - {accessKey: stranger, secretKey: some-secret}
   - {accessKey: producer, secretKey: some-secret, topicPerms: [orders=PUB]}
   - {accessKey: consumer, secretKey: some-secret, topicPerms: [orders=SUB]}
+  - {accessKey: outsider, secretKey: some-secret, topicPerms: [foreign=SUB]}
   - {accessKey: in-group, secretKey: some-secret, groupPerms: [billing=SUB]}
   - {accessKey: browser, secretKey: some-secret, topicPerms: [orders=SUB], groupPerms: [TOOLS_CONSUMER=SUB]}
   - {accessKey: peeking, secretKey: some-secret, groupPerms: [billing=SUB, TOOLS_CONSUMER=SUB]}
@@ -40,6 +41,7 @@ func TestRights(t *testing.T) {
 		k.settle("billing", topic, 1, driver.Settlement{Outcome: driver.DeadLetter})
 	}
 	k.settle("others", "foreign", 1, driver.Settlement{Outcome: driver.DeadLetter})
+	k.settle("hidden", "foreign", 1, driver.Settlement{Outcome: driver.Ack})
 	id, _ := k.objects(as("operator", "message", "browse", "orders", "-from", "first")...)[0]["id"].(string)
 	for _, test := range []struct {
 		args      string
@@ -93,6 +95,19 @@ func TestRights(t *testing.T) {
 	if got := topics("consumer"); len(got) != 0 {
 		t.Errorf("an account sees topics of others: %q", got)
 	}
+	// A group that an account may not see is not said to be none.
+	for _, args := range [][]string{
+		{"group", "reset", "hidden", "foreign", "-to", "first"}, {"group", "reset", "hidden", "foreign", "-to", "first", "-dry-run"},
+		{"group", "show", "hidden"}, {"group", "delete", "hidden"}, {"dlq", "peek", "hidden"}, {"dlq", "purge", "hidden", "-yes"},
+	} {
+		args = as("outsider", args...)
+		k.refuses(exitRefused, "has no permission SUB on group hidden", args...)
+		if r := k.call(args...); strings.Contains(r.err, "not known") || strings.Contains(r.err, "can be moved") {
+			t.Errorf("%v: told %q", args, r.err)
+		}
+	}
+	k.refuses(exitRefused, "with access control group reset takes an admin account", as("outsider", "group", "reset", "hidden", "foreign", "-to", "first")...)
+	k.refuses(exitRefused, "group nobody is not known; a group can be moved", as("operator", "group", "reset", "nobody", "foreign", "-to", "first")...)
 	k.refuses(exitRefused, "not signed", "topic", "list")
 	if r := k.call("topic", "list"); strings.Contains(r.err, "takes any account") {
 		t.Errorf("without an account it asks for rights: %q", r.err)

@@ -202,6 +202,25 @@ func (c *Cluster) Lags(ctx context.Context) ([]GroupProgress, error) {
 	})
 }
 
+// seen is a [*NotFoundError] for a group that no broker has heard of, as known
+// is. But groups that an account may not see are listed to it no more than those
+// that are not there, and brokers tell them apart only if they are asked for them:
+// then it is what they refuse.
+func (c *Cluster) seen(ctx context.Context, group string) error {
+	err := c.known(ctx, group)
+	if !notFound(err) {
+		return err
+	}
+	brokers, berr := c.Brokers(ctx)
+	if berr != nil {
+		return berr
+	}
+	if _, perr := c.progress(ctx, group, brokers); perr != nil {
+		return perr
+	}
+	return err
+}
+
 // known is a [*NotFoundError] for a group that no broker has heard of.
 func (c *Cluster) known(ctx context.Context, group string) error {
 	names, err := c.GroupNames(ctx, true)

@@ -195,7 +195,7 @@ func (c *Cluster) Plan(ctx context.Context, group, topic string, x Selection, to
 	if err != nil {
 		return nil, err
 	}
-	if err := c.known(ctx, group); err != nil {
+	if err := c.seen(ctx, group); err != nil {
 		return nil, err
 	}
 	return each(ctx, queues, func(ctx context.Context, q queueOf) (Move, error) {
