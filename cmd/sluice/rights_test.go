@@ -97,8 +97,12 @@ func TestRights(t *testing.T) {
 	}
 	// A group that an account may not see is not said to be none.
 	for _, args := range [][]string{
-		{"group", "reset", "hidden", "foreign", "-to", "first"}, {"group", "reset", "hidden", "foreign", "-to", "first", "-dry-run"},
-		{"group", "show", "hidden"}, {"group", "delete", "hidden"}, {"dlq", "peek", "hidden"}, {"dlq", "purge", "hidden", "-yes"},
+		{"group", "reset", "hidden", "foreign", "-to", "first"},
+		{"group", "reset", "hidden", "foreign", "-to", "first", "-dry-run"},
+		{"group", "show", "hidden"},
+		{"group", "delete", "hidden"},
+		{"dlq", "peek", "hidden"},
+		{"dlq", "purge", "hidden", "-yes"},
 	} {
 		args = as("outsider", args...)
 		k.refuses(exitRefused, "has no permission SUB on group hidden", args...)
