@@ -267,7 +267,7 @@ func resolve(q *topicQueue, p driver.Position) int64 {
 		return min(max(p.Offset, q.Min()), q.Max())
 	case driver.AtTime:
 		if p.Time.IsZero() {
-			return q.first()
+			return q.Min()
 		}
 		at, err := q.AtTime(envelope.Millis(p.Time))
 		if err != nil {
@@ -275,7 +275,7 @@ func resolve(q *topicQueue, p driver.Position) int64 {
 		}
 		return at
 	default:
-		return q.first()
+		return q.Min()
 	}
 }
 
