@@ -38,7 +38,7 @@ type engine struct {
 	store  *Store // what servers stand on
 
 	unmarked unmarked    // what the last recovery has left to mark
-	restored restored    // and to note again
+	restored bool        // a checkpoint has brought back what the log has lost: to be noted again
 	marked   atomic.Bool // it was marked, so a checkpoint may stand behind it
 
 	// root lives as long as the engine; services end with it.

@@ -151,3 +151,13 @@ func (f *fact) decodeControl(b []byte) (err error) {
 	}
 	return err
 }
+
+// positionsFrame notes how far a group has come.
+func positionsFrame(g record.GroupPositions) *frame {
+	return &frame{fact: fact{kind: record.Positions, ctl: &control{positions: g}}, head: g.Append(nil)}
+}
+
+// settingFrame notes settings, or that there are none any more.
+func settingFrame(r record.Setting) *frame {
+	return &frame{fact: fact{kind: record.Settings, ctl: &control{setting: r}}, head: r.Append(nil)}
+}

@@ -41,7 +41,7 @@ func (j *joinJob) stage(w *writer) {
 	if len(g.Lanes) == 0 {
 		return
 	}
-	j.frame = &frame{fact: fact{kind: record.Positions, ctl: &control{positions: g}}, head: g.Append(nil)}
+	j.frame = positionsFrame(g)
 	w.control(j.frame)
 }
 

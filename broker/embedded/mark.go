@@ -100,7 +100,7 @@ func (e *engine) mark(rec commitlog.Recovery) *driver.Error {
 			slog.Int64("offset", h.Offset), slog.Int64("bytes", h.End-h.Pos), slog.Int64("messages_at_most", mostIn(h)),
 			slog.String("reason", h.Reason))
 	}
-	if len(e.unmarked.holes) == 0 && len(e.restored.positions)+len(e.restored.settings) == 0 {
+	if len(e.unmarked.holes) == 0 && !e.restored {
 		return nil
 	}
 	j := &markJob{unmarked: e.unmarked, restored: e.restored}
@@ -111,52 +111,42 @@ func (e *engine) mark(rec commitlog.Recovery) *driver.Error {
 		e.cfg.Logger.Warn("queues leave out the offsets that lost messages at their ends may have had, if there were any",
 			slog.Int("queues", j.unsure))
 	}
-	e.unmarked, e.restored = unmarked{}, restored{}
+	e.unmarked, e.restored = unmarked{}, false
 	return j.err
 }
 
 // markJob notes topics with their queues and raised offsets.
 type markJob struct {
 	unmarked
-	restored
-	unsure int // queues that nothing behind a hole tells of
-	frames []*frame
-	err    *driver.Error
+	restored bool
+	unsure   int // queues that nothing behind a hole tells of
+	frames   []*frame
+	err      *driver.Error
 }
 
 func (j *markJob) stage(w *writer) {
 	if len(j.holes) > 0 {
 		j.mark(w)
 	}
-	if j.err == nil {
+	if j.restored && j.err == nil {
 		j.repeat(w) // behind the topics that they are of
 	}
 }
 
-// repeat notes again what a checkpoint has brought back.
+// repeat notes all positions and settings again: a checkpoint has brought some of
+// them back.
 func (j *markJob) repeat(w *writer) {
 	w.st.mu.RLock()
 	defer w.st.mu.RUnlock()
-	for _, k := range j.positions {
-		p := w.st.positions[k]
-		if p == nil {
-			continue
-		}
-		g := record.GroupPositions{Group: k.group, Topic: k.topic, Client: k.client}
-		for _, n := range slices.Sorted(maps.Keys(p.lanes)) {
-			g.Lanes = append(g.Lanes, p.lanes[n])
-		}
-		f := &frame{fact: fact{kind: record.Positions, ctl: &control{positions: g}}, head: g.Append(nil)}
+	for _, k := range slices.SortedFunc(maps.Keys(w.st.positions), progressKey.compare) {
+		f := positionsFrame(w.st.positions[k].record(k))
 		w.control(f)
 		j.frames = append(j.frames, f)
 	}
-	for _, k := range j.settings {
-		if v := w.st.settings[k]; v != nil {
-			r := record.Setting{Scope: k.scope, Name: k.name, Value: v}
-			f := &frame{fact: fact{kind: record.Settings, ctl: &control{setting: r}}, head: r.Append(nil)}
-			w.control(f)
-			j.frames = append(j.frames, f)
-		}
+	for _, k := range slices.SortedFunc(maps.Keys(w.st.settings), settingKey.compare) {
+		f := settingFrame(record.Setting{Scope: k.scope, Name: k.name, Value: w.st.settings[k]})
+		w.control(f)
+		j.frames = append(j.frames, f)
 	}
 }
 

@@ -137,7 +137,7 @@ func (j *positionsJob) stage(w *writer) {
 		g.Lanes = append(g.Lanes, lane)
 	}
 	for _, g := range order {
-		f := &frame{fact: fact{kind: record.Positions, ctl: &control{positions: *g}}, head: g.Append(nil)}
+		f := positionsFrame(*g)
 		w.control(f)
 		j.frames = append(j.frames, f)
 	}

@@ -202,18 +202,11 @@ func (s *state) follow(f *fact) {
 	}
 }
 
-// restored is what the state has from a checkpoint although the frames that say it
-// are lost. They have to be written again, or else it would be gone with the
-// checkpoint.
-type restored struct {
-	positions []progressKey
-	settings  []settingKey
-}
-
 // restore brings back what a checkpoint knows and the log does not any more,
 // because of damage between the place where the replay began and the checkpoint:
 // positions of groups, settings, and topics without messages. It comes last, so
-// that queues get the same numbers when all is replayed without a checkpoint.
+// that queues get the same numbers when all is replayed without a checkpoint. What
+// it brings back has to be written again, or it would be gone with the checkpoint.
 func (r *recovering) restore(rec commitlog.Recovery) {
 	st, from, at := r.e.st, r.kept, r.keptAt
 	if from == nil {
@@ -230,25 +223,18 @@ func (r *recovering) restore(rec commitlog.Recovery) {
 		if old != nil && len(old.queues) >= len(t.queues) {
 			continue
 		}
-		now := record.Topic{Name: name, Queues: len(t.queues), Origins: t.origins}
-		for _, q := range t.queues {
-			now.Next = append(now.Next, q.next)
-		}
+		now := t.record()
+		now.IDs = nil // they may be those of others here
 		st.topics[name] = st.grownTopic(old, now)
 		if r.marks.topics != nil {
 			r.marks.topics[name] = true
 		}
 	}
 	for k, p := range from.positions {
-		st.progressed(record.GroupPositions{Group: k.group, Topic: k.topic, Client: k.client, Lanes: slices.Collect(maps.Values(p.lanes))})
-		r.e.restored.positions = append(r.e.restored.positions, k)
+		st.progressed(p.record(k))
 	}
-	for k, v := range from.settings {
-		st.settings[k] = v
-		r.e.restored.settings = append(r.e.restored.settings, k)
-	}
-	slices.SortFunc(r.e.restored.positions, progressKey.compare)
-	slices.SortFunc(r.e.restored.settings, settingKey.compare)
+	maps.Copy(st.settings, from.settings)
+	r.e.restored = true
 }
 
 // mend makes up for what was lost about the topic of a message, or of a group's

@@ -68,21 +68,12 @@ func (s *state) appendSmall(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(s.base+1))
 	b = binary.AppendUvarint(b, uint64(len(s.topics)))
 	for _, name := range slices.Sorted(maps.Keys(s.topics)) {
-		t := s.topics[name]
-		r := record.Topic{Name: name, Queues: len(t.queues), Origins: t.origins}
-		for _, q := range t.queues {
-			r.IDs = append(r.IDs, q.id)
-			r.Next = append(r.Next, q.next)
-		}
+		r := s.topics[name].record()
 		b = appendBlob(b, r.Append(nil))
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.positions)))
 	for _, k := range slices.SortedFunc(maps.Keys(s.positions), progressKey.compare) {
-		g := record.GroupPositions{Group: k.group, Topic: k.topic, Client: k.client}
-		lanes := s.positions[k].lanes
-		for _, n := range slices.Sorted(maps.Keys(lanes)) {
-			g.Lanes = append(g.Lanes, lanes[n])
-		}
+		g := s.positions[k].record(k)
 		b = appendBlob(b, g.Append(nil))
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.ends)))
@@ -91,6 +82,25 @@ func (s *state) appendSmall(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(e.lastMs))
 	}
 	return b
+}
+
+// record is the topic with the numbers of its queues and where they go on.
+func (t *topic) record() record.Topic {
+	r := record.Topic{Name: t.name, Queues: len(t.queues), Origins: t.origins}
+	for _, q := range t.queues {
+		r.IDs = append(r.IDs, q.id)
+		r.Next = append(r.Next, q.next)
+	}
+	return r
+}
+
+// record is the progress that k names, its lanes in order.
+func (p *progress) record(k progressKey) record.GroupPositions {
+	g := record.GroupPositions{Group: k.group, Topic: k.topic, Client: k.client}
+	for _, n := range slices.Sorted(maps.Keys(p.lanes)) {
+		g.Lanes = append(g.Lanes, p.lanes[n])
+	}
+	return g
 }
 
 // appendSettings encodes the settings; mu is held.

@@ -118,7 +118,7 @@ func (j *putTopicJob) position(w *writer, have int) {
 			continue
 		}
 		g := record.GroupPositions{Group: k.group, Topic: k.topic, Client: k.client, Lanes: lanes}
-		f := &frame{fact: fact{kind: record.Positions, ctl: &control{positions: g}}, head: g.Append(nil)}
+		f := positionsFrame(g)
 		w.control(f)
 		j.frames = append(j.frames, f)
 	}
@@ -146,7 +146,7 @@ func (w *writer) remember(frames []*frame, r record.Setting) []*frame {
 	if bytes.Equal(old, r.Value) && !w.syncs() && len(w.round.frames) == 0 {
 		return frames // nothing is staged that is not applied
 	}
-	f := &frame{fact: fact{kind: record.Settings, ctl: &control{setting: r}}, head: r.Append(nil)}
+	f := settingFrame(r)
 	w.control(f)
 	return append(frames, f)
 }

@@ -5,31 +5,42 @@ import "github.com/sluicemq/sluice/broker/embedded/internal/segindex"
 // tail is where the messages of a queue end while max is its end.
 type tail struct{ end, max int64 }
 
-// head is where the messages of a queue begin while min is its first offset.
-type head struct{ first, min int64 }
+// head is where the messages of a queue begin while min is its first offset: at
+// first, or not before it if there was none yet.
+type head struct {
+	first, min int64
+	found      bool
+}
 
 // first is the offset of the first message: more than Min where those in front of
 // it are lost by damage. Without any message, or if the index cannot be read, it
 // is Min.
 func (q *topicQueue) first() int64 {
 	least := q.Min()
+	at := least
 	if h := q.head.Load(); h != nil && h.min == least {
-		return h.first
+		if h.found {
+			return h.first
+		}
+		at = h.first
 	}
 	var buf [256]segindex.Entry
 	room := 1 // it is a message, most of the time
-	for at := least; at < q.Max(); room = len(buf) {
+	for end := q.Max(); at < end; room = len(buf) {
 		n, err := q.Read(at, buf[:room])
 		if n == 0 || err != nil {
-			break // it is met by who reads
+			return least // it is met by who reads
 		}
 		for _, e := range buf[:n] {
 			if e.Size > 0 {
-				q.head.Store(&head{at, least})
+				q.head.Store(&head{at, least, true})
 				return at
 			}
 			at++
 		}
+	}
+	if at > least {
+		q.head.Store(&head{at, least, false})
 	}
 	return least
 }

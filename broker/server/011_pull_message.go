@@ -179,7 +179,7 @@ func (p *pull) evaluate(s *Server, resp *remoting.Command) error {
 		}
 	case p.offset < least:
 		resp.Code, resp.Remark, x.NextBeginOffset = remoting.ResPullOffsetMoved, "OFFSET_TOO_SMALL", least
-		if p.group != message.ToolsGroup { // to a tool that looks into a queue nothing is lost
+		if p.reader() != "" {
 			p.cursor.Missed(p.from, p.offset)
 		}
 	case p.offset > most:
@@ -198,12 +198,19 @@ func (p *pull) evaluate(s *Server, resp *remoting.Command) error {
 	return nil
 }
 
+// reader is the group that messages can be lost to; "" for a tool, which only looks
+// into a queue.
+func (p *pull) reader() string {
+	if p.group == message.ToolsGroup {
+		return ""
+	}
+	return p.group
+}
+
 // read reads messages into the answer.
 func (p *pull) read(s *Server, resp *remoting.Command, x *remoting.PullResult) error {
 	sel := p.sel
-	if p.group != message.ToolsGroup {
-		sel.Group = p.group
-	}
+	sel.Group = p.reader()
 	body, found, err := p.from.Read(p.offset, sel, nil)
 	if err != nil {
 		return refuse(remoting.ResSystemError, "%v", err)

@@ -67,21 +67,32 @@ func (r *recovery) openSegments(bases []int64, fallback bool, open func(string) 
 	if len(bases) > 0 && bases[0] > r.man.start && fallback {
 		r.man.start = bases[0] // an older manifest does not know the last trim
 	}
-	for i, base := range bases {
+	for _, base := range bases {
 		f, err := open(segmentName(base))
 		if err != nil {
 			return err
 		}
 		r.segs = append(r.segs, &segment{base: base, name: segmentName(base), file: f})
-		size, err := f.Size()
-		if err != nil {
+	}
+	r.extents = make([]int64, len(r.segs))
+	for i := range r.segs {
+		if err := r.measure(i); err != nil {
 			return err
 		}
-		if i+1 < len(bases) {
-			size = min(size, bases[i+1]-base)
-		}
-		r.extents = append(r.extents, size)
 	}
+	return nil
+}
+
+// measure notes how much of segment i may hold frames, as of now.
+func (r *recovery) measure(i int) error {
+	size, err := r.segs[i].file.Size()
+	if err != nil {
+		return err
+	}
+	if i+1 < len(r.segs) {
+		size = min(size, r.segs[i+1].base-r.segs[i].base)
+	}
+	r.extents[i] = size
 	return nil
 }
 
@@ -257,16 +268,11 @@ func (r *recovery) written(i int, pos int64) (bool, error) {
 	if i < 0 || r.damaged == nil {
 		return false, nil
 	}
-	s := r.segs[i]
-	size, err := s.file.Size()
-	if err != nil {
+	if err := r.measure(i); err != nil {
 		return false, err
 	}
-	if i+1 < len(r.segs) {
-		size = min(size, r.segs[i+1].base-s.base)
-	}
-	r.extents[i] = size
-	w := r.window(s, size)
+	s := r.segs[i]
+	w := r.window(s, r.extents[i])
 	h, _, reason, err := r.frame(w, s.base, pos-s.base)
 	r.buf = w.b
 	return reason == "" && h.store == r.man.store && h.epoch >= r.epoch, err
