@@ -46,13 +46,14 @@ func (f *osFile) Map(size int64) (Mapping, error) {
 
 func (m *mapping) Bytes() []byte { return m.b }
 
-func (m *mapping) Populate(from int64) error {
+func (m *mapping) Populate(from, to int64) error {
 	from &^= int64(os.Getpagesize() - 1)
-	if from < 0 || from >= int64(len(m.b)) {
+	to = min(to, int64(len(m.b)))
+	if from < 0 || from >= to {
 		return nil
 	}
 	for {
-		err := syscall.Madvise(m.b[from:], madvPopulateWrite)
+		err := syscall.Madvise(m.b[from:to], madvPopulateWrite)
 		switch {
 		case err == nil:
 			return nil
@@ -66,6 +67,18 @@ func (m *mapping) Populate(from int64) error {
 			return fmt.Errorf("populate %s: %w", m.name, err)
 		}
 	}
+}
+
+func (m *mapping) Release(from, to int64) {
+	page := int64(os.Getpagesize())
+	from = (from + page - 1) &^ (page - 1)
+	to = min(to, int64(len(m.b))) &^ (page - 1)
+	if from < 0 || from >= to {
+		return
+	}
+	// In memory that is shared with a file MADV_DONTNEED loses nothing; where it
+	// is refused, as for locked memory, the pages stay.
+	_ = syscall.Madvise(m.b[from:to], syscall.MADV_DONTNEED)
 }
 
 func (m *mapping) Close() error {

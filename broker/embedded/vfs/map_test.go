@@ -36,10 +36,18 @@ func TestMapper(t *testing.T) {
 			t.Fatalf("%d bytes are mapped", len(m.Bytes()))
 		}
 		copy(m.Bytes()[99_990:], "hello")
-		for _, from := range []int64{0, 5000, 99_999, 100_000, 1 << 40} {
-			if err := m.Populate(from); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-				t.Errorf("populate from %d: %v", from, err)
+		copy(m.Bytes()[8_190:], "early")
+		at := []int64{-1, 0, 5_000, 8_192, 99_999, 100_000, 1 << 40}
+		for _, from := range at {
+			for _, to := range at {
+				if err := m.Populate(from, to); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+					t.Errorf("populate from %d to %d: %v", from, to, err)
+				}
+				m.Release(from, to)
 			}
+		}
+		if string(m.Bytes()[8_190:8_195]) != "early" {
+			t.Errorf("%q is left of what was written", m.Bytes()[8_190:8_195])
 		}
 		b := make([]byte, 5)
 		if _, err := f.ReadAt(b, 99_990); err != nil || string(b) != "hello" {

@@ -30,13 +30,14 @@
 // The log has no goroutines. Where a segment ends, Flush syncs it, notes that
 // in the manifest and makes the next one.
 //
-// Mapped: Append copies the frame into a segment that is allocated, synced,
-// mapped and made present before it is needed, by a goroutine of the log; then
-// the frame survives the end of the process. A second goroutine syncs segments
-// that are full, the directory before, and notes it in the manifest. At most
-// two full segments wait for that, then Append waits. A page that the file
-// system cannot provide is a failed log, not the end of the process. Reads go
-// through the file in both ways.
+// Mapped: Append copies the frame into a segment that is allocated, synced and
+// mapped before it is needed, by a goroutine of the log, which also makes the
+// pages in front of the writer present; then the frame survives the end of the
+// process. A second goroutine syncs segments that are full, the directory
+// before, and notes it in the manifest. At most eight full segments wait for
+// that, then Append waits. A page that the file system cannot provide is a
+// failed log, not the end of the process. Reads go through the file, but for
+// those of the last segment of a mapped log.
 //
 // # Files
 //

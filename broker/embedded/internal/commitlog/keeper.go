@@ -13,11 +13,8 @@ import (
 type keeper struct {
 	log     *Log
 	running sync.WaitGroup
-	// pages is held while a mapping is populated, and while full ones are
-	// unmapped. It is taken before mu.
-	pages sync.Mutex
-
-	// mu guards what follows and is taken while no lock of the log is held;
+	// mu guards what follows and is taken while no lock of the log is held but
+	// that of a sync;
 	// changed is broadcast after every change, and when segments are durable.
 	mu       sync.Mutex
 	changed  *sync.Cond
@@ -28,8 +25,8 @@ type keeper struct {
 	taken    bool  // the writer has it, and it still has the name of the next one
 	attempts int   // to make one, that have ended
 	err      error // of the last one
-	slow     *tail // the last segment, if it is to be populated while it is written
-	slowFrom int64
+	last     *tail // the last segment, if pages of it are to be made present
+	used     int64 // how much of it was, when that was asked for
 	gone     []*shared
 	stopping bool
 }
@@ -71,14 +68,14 @@ func (k *keeper) stop() error {
 	return errors.Join(errs...)
 }
 
-// want asks for a segment to be made in time. The rest of t, the last segment,
-// behind used is made present first if it is not yet.
+// want says that t, the last segment, is used up to used: the pages behind that
+// are made present, and if it is time for it, the next segment is made.
 func (k *keeper) want(t *tail, used int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.wanted = true
-	if !t.populated {
-		k.slow, k.slowFrom = t, used
+	k.last, k.used = t, used
+	if used >= int64(len(t.b)/wantPart) {
+		k.wanted = true
 	}
 	k.changed.Broadcast()
 }
@@ -124,27 +121,32 @@ func (k *keeper) full(t *tail) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.taken = false
-	k.slow = nil
+	k.last = nil
 	if t != nil {
 		k.gone = append(k.gone, t.m)
 	}
 	k.changed.Broadcast()
 }
 
-// prepareAll makes segments until the keeper stops.
+// prepareAll makes pages present and segments until the keeper stops.
 func (k *keeper) prepareAll() {
 	for {
 		k.mu.Lock()
-		for !k.stopping && (!k.wanted || k.next != nil || k.taken) {
+		for !k.stopping && k.last == nil && (!k.wanted || k.next != nil || k.taken) {
 			k.changed.Wait()
 		}
 		if k.stopping {
 			k.mu.Unlock()
 			return
 		}
+		if t, used := k.last, k.used; t != nil {
+			k.last = nil
+			k.mu.Unlock()
+			k.populate(t, used)
+			continue
+		}
 		k.wanted, k.making = false, true
 		k.mu.Unlock()
-		k.populateSlow()
 		t, err := k.prepare()
 		k.mu.Lock()
 		k.next, k.err, k.making = t, err, false
@@ -163,11 +165,7 @@ func (k *keeper) prepare() (_ *tail, err error) {
 	}
 	t, err := mapTail(f)
 	if err == nil && !k.hurry() {
-		t.populated = true
-		if err = t.m.Populate(0); errors.Is(err, errors.ErrUnsupported) {
-			err = nil // then the first write to each page waits
-		}
-		if err != nil {
+		if err = t.populate(0); err != nil {
 			err = errors.Join(err, t.m.Close())
 		}
 	}
@@ -177,19 +175,9 @@ func (k *keeper) prepare() (_ *tail, err error) {
 	return t, nil
 }
 
-// populateSlow helps the writer of a segment that was not populated when it
-// was taken: the first one, or one that was in a hurry.
-func (k *keeper) populateSlow() {
-	k.pages.Lock()
-	defer k.pages.Unlock()
-	k.mu.Lock()
-	t, from := k.slow, k.slowFrom
-	k.slow = nil
-	k.mu.Unlock()
-	if t == nil {
-		return
-	}
-	if err := t.m.Populate(from); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+// populate keeps pages ready in front of the writer.
+func (k *keeper) populate(t *tail, used int64) {
+	if err := t.populate(used); err != nil {
 		k.log.opts.Logger.Warn("the segment is not populated", slog.Any("error", err)) // its writer may learn more
 	}
 }
@@ -265,8 +253,6 @@ func (k *keeper) settle() {
 
 // unmap ends the mappings of full segments.
 func (k *keeper) unmap() error {
-	k.pages.Lock()
-	defer k.pages.Unlock()
 	k.mu.Lock()
 	gone := k.gone
 	k.gone = nil

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"runtime/debug"
 	"sync"
 
@@ -14,7 +13,7 @@ import (
 // mapped is the writer's side of a log that is written through memory.
 type mapped struct {
 	tail   *tail // the last segment; nil if none is mapped
-	wantAt int   // how much of the tail is used when the next segment is wanted
+	wantAt int64 // how much of the tail is used when the keeper is told
 	keeper *keeper
 }
 
@@ -24,18 +23,37 @@ type tail struct {
 	file vfs.File
 	m    *shared
 	b    []byte
-	// populated: all of it is present, or cannot be made so.
-	populated bool
+	// present is how far pages have been made present, or cannot be. It belongs
+	// to the goroutine that prepares segments.
+	present int64
 }
 
-// shared is a mapping that readers use beside the writer, until it is closed.
+// populate makes pages present for what is written next, behind used. Without
+// support the first write to each waits.
+func (t *tail) populate(used int64) error {
+	from, to := max(t.present, used), min(used+presentAhead, int64(len(t.b)))
+	if from >= to {
+		return nil
+	}
+	t.present = to
+	if err := t.m.populate(from, to); !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+// wantStep is after how many bytes the keeper is told how much is used.
+func (t *tail) wantStep() int64 { return min(presentAhead/2, int64(len(t.b)/wantPart)) }
+
+// shared is a mapping that readers, the keeper and syncs use beside the writer,
+// until it is closed.
 type shared struct {
 	vfs.Mapping
 	mu     sync.RWMutex
 	closed bool
 }
 
-// Close waits for readers, and unmaps.
+// Close waits for the others, and unmaps.
 func (s *shared) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,6 +84,23 @@ func (s *shared) read(p []byte, off int64) (ok bool) {
 	return true
 }
 
+func (s *shared) populate(from, to int64) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil
+	}
+	return s.Populate(from, to)
+}
+
+func (s *shared) release(from, to int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if !s.closed {
+		s.Release(from, to)
+	}
+}
+
 // live is the last segment as readers see it.
 type live struct {
 	base int64
@@ -80,9 +115,14 @@ func (l *Log) show(base int64, t *tail) { l.live.Store(&live{base, t.m}) }
 // have it in time, late enough to leave small stores small.
 const wantPart = 16
 
+// presentAhead is how many bytes in front of the writer are made present: enough
+// for some milliseconds at the rate of a fast disk, and no more, since a sync of
+// the last segment writes them, and the writer waits for each page again.
+const presentAhead = 8 << 20
+
 // startMapped makes the log write through memory if its FS can.
 func (l *Log) startMapped() error {
-	m := &mapped{keeper: newKeeper(l), wantAt: math.MaxInt}
+	m := &mapped{keeper: newKeeper(l)}
 	var err error
 	if segs := l.segments(); len(segs) > 0 {
 		m.tail, err = mapTail(segs[len(segs)-1].file)
@@ -98,7 +138,7 @@ func (l *Log) startMapped() error {
 	}
 	if m.tail != nil {
 		l.show(l.base, m.tail)
-		m.wantAt = int(l.next-l.base) + len(m.tail.b)/wantPart
+		m.wantAt = l.next - l.base + m.tail.wantStep()
 	}
 	l.mapped = m
 	m.keeper.start()
@@ -162,9 +202,9 @@ func (l *Log) appendMapped(h header, parts [][]byte) error {
 	}
 	l.next += size
 	l.flushed.Store(l.next)
-	if at+size > int64(m.wantAt) {
-		m.wantAt = math.MaxInt
-		m.keeper.want(m.tail, at+size)
+	if at += size; at > m.wantAt {
+		m.wantAt = at + m.tail.wantStep()
+		m.keeper.want(m.tail, at)
 	}
 	return nil
 }
@@ -218,7 +258,7 @@ func (l *Log) rollMapped() error {
 	l.names.Add(1)
 	l.publish(&segment{base: l.next, name: name, file: next.file})
 	old := m.tail
-	m.tail, l.base, m.wantAt = next, l.next, len(next.b)/wantPart
+	m.tail, l.base, m.wantAt = next, l.next, next.wantStep()
 	l.show(l.base, next)
 	m.keeper.full(old)
 	return nil
@@ -242,6 +282,6 @@ func (l *Log) growTail(size int64) error {
 		return l.ioError("enlarge "+s.name, err)
 	}
 	l.show(s.base, l.mapped.tail)
-	l.mapped.wantAt = len(l.mapped.tail.b) / wantPart
+	l.mapped.wantAt = l.mapped.tail.wantStep()
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -156,6 +157,32 @@ func TestMapped_ReadersTrimAndSyncsBesideTheWriter(t *testing.T) {
 		t.Fatalf("synced %d of %d", l.Synced(), l.NextPos())
 	}
 	check(t, l.Close())
+}
+
+// A sync of a segment that is larger than what is made present at a time takes
+// pages away from writer and readers, and nothing of what is in them.
+func TestMapped_SyncsOfALargeSegment(t *testing.T) {
+	t.Parallel()
+	onlyMapped(t)
+	dir, _ := realDir(t)
+	l, _, _ := mustOpenWith(t, commitlog.Options{FS: dir, SegmentBytes: 24 << 20, Mapped: true})
+	var all []record
+	for i := 0; i < 800; i += 50 {
+		all = append(all, appendAll(t, l, i, i+50, 50_000)...)
+		if i%100 == 0 {
+			check(t, l.Sync())
+		}
+		want := all[i/2]
+		k, p, err := l.Read(want.pos, nil)
+		if err != nil || k != want.kind || string(p) != want.payload {
+			t.Fatalf("frame %d: kind %d, %d bytes, %v", i/2, k, len(p), err)
+		}
+	}
+	check(t, l.Close())
+	_, got, _ := mustOpenWith(t, commitlog.Options{FS: dir, SegmentBytes: 24 << 20})
+	if !slices.Equal(got, all) {
+		t.Fatalf("%d frames were written, %d are there, and not the same", len(all), len(got))
+	}
 }
 
 // Full segments become durable, and the manifest says so, without a Sync.

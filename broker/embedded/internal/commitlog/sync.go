@@ -37,11 +37,19 @@ func (l *Log) syncTo(to int64) error {
 		}
 		l.named = names
 	}
+	if l.mapped != nil { // what is not present is synced faster
+		if err := l.mapped.keeper.unmap(); err != nil {
+			return l.fail("unmap a full segment", err)
+		}
+	}
 	segs := l.segments()
 	for i := max(0, segmentAt(segs, from)); i < len(segs) && segs[i].base < to; i++ {
 		end := to
 		if i+1 < len(segs) {
 			end = min(end, segs[i+1].base)
+		}
+		if lv := l.live.Load(); lv != nil && lv.base == segs[i].base {
+			lv.m.release(max(0, from-lv.base), end-lv.base)
 		}
 		if err := segs[i].file.SyncData(); err != nil {
 			return l.fail("sync "+segs[i].name, err)
