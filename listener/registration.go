@@ -49,7 +49,8 @@ type moduleMarker struct{}
 //
 // Without a name in the markers or options a listener is called after its type
 // in kebab case, without the suffix Listener: *pay.RedPacketListener is
-// red-packet, *bonus.Listener is bonus. A Func is called after its payload type.
+// red-packet, *bonus.Listener is bonus. A Func is called after its payload type;
+// payloads without a name of their own, such as []byte, need one given.
 //
 // Mistakes in markers and options are an fx.Error with one text that names the
 // type. What needs configuration or the other listeners is checked when the

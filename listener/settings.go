@@ -99,6 +99,9 @@ type settings struct {
 // inPlace: a failed delivery stays in this process until it is settled.
 func (s *settings) inPlace() bool { return s.ordered || s.broadcast }
 
+// errNoName is told of a listener whose types have no name of their own.
+var errNoName = errors.New(`name is missing, and its type and payload have none to derive it from; set it by name:"…" in the tag of listener.On or by listener.Name`)
+
 // resolve gives every setting its value: configuration over option over tag
 // over default, placeholders replaced. All problems are in the error.
 func (s *Spec) resolve(cfg *config.Config) (*settings, error) {
@@ -116,7 +119,9 @@ func (s *Spec) resolve(cfg *config.Config) (*settings, error) {
 		}
 		values[d.key] = st.Value
 		if d.key == keyName {
-			out.name = st.Value
+			if out.name = st.Value; out.name == "" {
+				return out, errNoName // keys of the others begin with it
+			}
 		}
 		out.list = append(out.list, st)
 	}

@@ -253,7 +253,11 @@ func TestContainer_Refusals(t *testing.T) {
 			settings: map[string]string{"n": "lots"}, regs: []listener.Registration{tg("a", func(s *listener.Spec) error { return s.Set("concurrency", "${n}") })},
 			want: []string{`concurrency (option): concurrency "lots" is not a whole number`},
 		},
-		"missing group":  {regs: []listener.Registration{reg(listener.Name("a"), listener.Topic("t"))}, want: []string{"group is missing; set it in the tag of listener.On, by listener.Group, or as listeners.a.group"}},
+		"missing group": {regs: []listener.Registration{reg(listener.Name("a"), listener.Topic("t"))}, want: []string{"group is missing; set it in the tag of listener.On, by listener.Group, or as listeners.a.group"}},
+		"no name to derive": {
+			regs: []listener.Registration{must(listener.Register(listener.Func[[]byte](nil), listener.Topic("t"), listener.Group("g"))), must(listener.Register(listener.Func[map[string]bill](nil)))},
+			want: []string{"listener listener.Func[[]uint8]: name is missing, and its type and payload have none", "listener listener.Func[map[string]", "by listener.Name"},
+		},
 		"duplicate name": {regs: []listener.Registration{tg("a"), tg("a", listener.Topic("u"))}, want: []string{`two listeners are named "a": listener.Func`}},
 		"unknown key":    {settings: map[string]string{"listeners.a.concurency": "3", "listeners.b.topic": "x"}, regs: []listener.Registration{tg("a")}, want: []string{`unknown key listeners.a.concurency (map) (did you mean "listeners.a.concurrency"?)`, `unknown key listeners.b.topic (map) (did you mean "listeners.a.topic"?)`}},
 		"overlapping tags": {
