@@ -115,6 +115,8 @@ func badSubscriptions(e *env) {
 	if e.caps.SQL {
 		specs["bad SQL"] = driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: driver.Filter{SQL: "a = = 1"}}
 		specs["open quote"] = driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: driver.Filter{SQL: "a = 'x"}}
+		specs["bad SQL for a topic that is not there"] = driver.SubscribeSpec{Group: e.its("group"), Topic: e.its("absent"), Filter: driver.Filter{SQL: "(a > 1"}}
+		specs["LIKE"] = driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: driver.Filter{SQL: "a LIKE 'e%'"}}
 	}
 	if e.caps.SQL && e.caps.Tags {
 		specs["tags and SQL"] = driver.SubscribeSpec{Group: e.its("group"), Topic: topic, Filter: driver.Filter{Tags: []string{"a"}, SQL: "a = 1"}}

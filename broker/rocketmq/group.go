@@ -13,6 +13,7 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
 	"github.com/sluicemq/sluice/broker/remoting/message"
+	"github.com/sluicemq/sluice/broker/remoting/sql92"
 )
 
 const (
@@ -137,7 +138,13 @@ func checkSpec(s driver.SubscribeSpec) error {
 			return err
 		}
 	}
-	return nil
+	if s.Filter.SQL == "" {
+		return nil
+	}
+	// Brokers see an expression only if the topic is there, and cut some off
+	// where they cannot read on.
+	_, err := sql92.Parse(s.Filter.SQL)
+	return err
 }
 
 // describe names a subscription in errors.
