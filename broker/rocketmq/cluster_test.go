@@ -376,6 +376,89 @@ func TestCluster_SilentBroker(t *testing.T) {
 	})
 }
 
+// A broker that says nothing costs the others neither their locks nor their
+// positions: what is renewed and stored at one does not wait for another.
+func TestCluster_SilentBrokerKeepsNothingFromOthers(t *testing.T) {
+	t.Parallel()
+	for _, ordered := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, false, "a", "b", "c")
+			c.topic("t", 4)
+			conn := c.open(rocketmq.Config{CommitEvery: 5 * time.Second}, "client")
+			defer func() { _ = conn.Close(context.Background()) }()
+			m := newConsumer(t)
+			m.join(conn, driver.SubscribeSpec{Group: "g", Topic: "t", Ordered: ordered})
+			time.Sleep(6 * time.Second)
+			for q := range 12 {
+				if r := sendOne(t.Context(), conn, &driver.Message{Topic: "t", QueueSet: true, Queue: q, Body: []byte("x")}); r.Err != nil {
+					t.Fatal(r.Err)
+				}
+			}
+			c.brokers["a"].master.set(silent)
+			c.brokers["b"].master.set(silent)
+			well := c.brokers["c"]
+			time.Sleep(9 * time.Second) // one period, and one request that gets no answer
+			c.with(func() {
+				for q := range int32(4) {
+					if at := well.offsets[offsetKey("g", "t", q)]; at != 1 {
+						t.Errorf("ordered %t: the position on queue %d of the broker that is well is %d after 9s, the period is 5s", ordered, q, at)
+					}
+				}
+			})
+			if longest := c.longestWithout(remoting.ReqLockBatch, well, 3*time.Minute); longest > 25*time.Second {
+				t.Errorf("ordered %t: no lock was renewed at the broker that is well for %v, the period is 20s", ordered, longest)
+			}
+		})
+	}
+}
+
+// longestWithout is the longest time for which a broker was not asked for
+// something while d passed.
+func (c *cluster) longestWithout(code int, p *pair, d time.Duration) (longest time.Duration) {
+	last, at := -1, time.Now()
+	for end := at.Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+		c.with(func() {
+			if n := p.calls[code]; n != last {
+				last, at = n, time.Now()
+			}
+		})
+		longest = max(longest, time.Since(at))
+	}
+	return longest
+}
+
+// Name servers that say nothing hold up neither heartbeats nor locks nor
+// positions, however many topics there are to ask them for.
+func TestCluster_SilentNameServersHoldUpNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, a, conn := one(t)
+		for i := range 50 {
+			topic := fmt.Sprint("x", i)
+			c.topic(topic, 1)
+			fill(t, conn, topic, 0, 1)
+		}
+		m := newConsumer(t)
+		ordered := spec
+		ordered.Ordered = true
+		m.join(conn, ordered)
+		time.Sleep(25 * time.Second)
+		for _, n := range c.names {
+			n.set(silent)
+		}
+		for code, most := range map[int]time.Duration{remoting.ReqHeartbeat: 35 * time.Second, remoting.ReqLockBatch: 25 * time.Second} {
+			if longest := c.longestWithout(code, a, 5*time.Minute); longest > most {
+				t.Errorf("%s: none for %v", remoting.RequestName(code), longest)
+			}
+		}
+		fill(t, conn, "t", 0, 3)
+		time.Sleep(2 * time.Second)
+		if at := c.position(); at != 3 {
+			t.Errorf("2s after three messages were handled the position is %d, the period is 1s", at)
+		}
+	})
+}
+
 // Connections that are half open are noticed: requests by them end in time, and
 // new ones are made, for sends and for pulls.
 func TestCluster_HalfOpen(t *testing.T) {

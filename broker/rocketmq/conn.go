@@ -37,7 +37,7 @@ type conn struct {
 
 	root    context.Context //nolint:containedctx // the life of the client, ended by Close
 	end     context.CancelCauseFunc
-	wg      sync.WaitGroup // the keeper, and requests that gather messages
+	wg      sync.WaitGroup // the keepers, and requests that gather messages
 	beat    chan struct{}  // a heartbeat is wanted now
 	stale   chan string    // topics whose route may have changed
 	beating turn           // as group.beating, for the producer groups
@@ -64,7 +64,7 @@ func newConn(cfg Config, id string) *conn {
 	c.routes = newRoutes(c.names, !cfg.NoAutoCreate)
 	c.gather = newGatherer(c)
 	c.asks = newRequester(c)
-	c.wg.Go(c.keep)
+	c.keep()
 	return c
 }
 
@@ -90,7 +90,7 @@ func (c *conn) lost(addr string) {
 	}
 }
 
-// wantBeat asks the keeper for heartbeats.
+// wantBeat asks for heartbeats now.
 func (c *conn) wantBeat() {
 	select {
 	case c.beat <- struct{}{}:

@@ -11,70 +11,79 @@ import (
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
-// keep is the goroutine of a client that does what is to be done from time to
-// time: routes, heartbeats, locks, positions.
+// keep starts what is to be done from time to time. Each has its own goroutine:
+// a server that is silent to one keeps it from nothing else. They end with the
+// client.
 func (c *conn) keep() {
-	var last [4]time.Time
-	for i := range last {
-		last[i] = time.Now()
-	}
-	tick := time.NewTicker(min(time.Second, c.cfg.CommitEvery, c.cfg.HeartbeatEvery, c.cfg.RouteEvery))
+	c.wg.Go(c.keepRoutes)
+	c.wg.Go(func() { c.every(c.cfg.HeartbeatEvery, c.beat, c.beatAll) })
+	c.wg.Go(func() {
+		c.every(leaseEvery, nil, func() {
+			c.eachGroup(min(c.cfg.Timeout, leaseEvery), func(ctx context.Context, g *group) { g.renewLeases(ctx) })
+		})
+	})
+	c.wg.Go(func() {
+		c.every(c.cfg.CommitEvery, nil, func() {
+			c.eachGroup(c.cfg.Timeout, func(ctx context.Context, g *group) { g.commitAll(ctx) })
+		})
+	})
+}
+
+// every runs f in a period, and when it is wanted.
+func (c *conn) every(d time.Duration, wanted <-chan struct{}, f func()) {
+	tick := time.NewTicker(d)
 	defer tick.Stop()
-	due := func(i int, every time.Duration) bool {
-		if time.Since(last[i]) < every {
-			return false
-		}
-		last[i] = time.Now()
-		return true
-	}
 	for {
-		var topic string
 		select {
 		case <-c.root.Done():
 			return
-		case topic = <-c.stale:
-			c.refresh(topic, refreshGap)
-			continue
-		case <-c.beat:
-			c.beatAll()
-			continue
+		case <-wanted:
 		case <-tick.C:
 		}
-		if due(0, c.cfg.HeartbeatEvery) {
-			c.beatAll()
-		}
-		if due(1, c.cfg.RouteEvery) {
+		f()
+	}
+}
+
+// keepRoutes asks for routes in a period, and for those that may have changed.
+func (c *conn) keepRoutes() {
+	tick := time.NewTicker(c.cfg.RouteEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.root.Done():
+			return
+		case topic := <-c.stale:
+			c.refresh(topic, refreshGap)
+		case <-tick.C:
 			for _, topic := range c.routes.all() {
-				c.refresh(topic, c.cfg.RouteEvery/2)
+				if !c.refresh(topic, c.cfg.RouteEvery/2) {
+					break // nor for the others
+				}
 			}
-		}
-		if due(2, leaseEvery) {
-			c.eachGroup(func(ctx context.Context, g *group) { g.renewLeases(ctx) })
-		}
-		if due(3, c.cfg.CommitEvery) {
-			c.eachGroup(func(ctx context.Context, g *group) { g.commitAll(ctx) })
 		}
 	}
 }
 
-// refresh asks for a route again and lets the groups look at it.
-func (c *conn) refresh(topic string, gap time.Duration) {
+// refresh asks for a route again and lets the groups look at it; false: no name
+// server answers.
+func (c *conn) refresh(topic string, gap time.Duration) bool {
 	ctx, cancel := context.WithTimeoutCause(c.root, c.cfg.Timeout, errAttempt)
 	defer cancel()
 	before := c.routes.known(c.routes.topic(topic))
 	after, err := c.routes.renew(ctx, topic, gap)
 	if err != nil && err.Code != driver.NotFound && c.root.Err() == nil {
 		c.log.Warn("a route is not to be had; the one before counts", slog.String("topic", topic), slog.Any("error", err))
-		return
+		return isRefusal(err) || err.Code == driver.Internal // an answer that cannot be read is one
 	}
 	if before == after || err != nil {
-		return
+		return true
 	}
 	for _, g := range c.allGroups() {
 		if slices.Contains(g.topics(), topic) {
 			g.rebalance()
 		}
 	}
+	return true
 }
 
 func (c *conn) allGroups() []*group {
@@ -87,9 +96,9 @@ func (c *conn) allGroups() []*group {
 	return out
 }
 
-// eachGroup runs f for all groups side by side, within the time of a request.
-func (c *conn) eachGroup(f func(ctx context.Context, g *group)) {
-	ctx, cancel := context.WithTimeoutCause(c.root, c.cfg.Timeout, errAttempt)
+// eachGroup runs f for all groups side by side, within that time.
+func (c *conn) eachGroup(within time.Duration, f func(ctx context.Context, g *group)) {
+	ctx, cancel := context.WithTimeoutCause(c.root, within, errAttempt)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, g := range c.allGroups() {
@@ -98,16 +107,26 @@ func (c *conn) eachGroup(f func(ctx context.Context, g *group)) {
 	wg.Wait()
 }
 
-// commitAll stores the positions that have changed.
+// commitAll stores the positions that have changed, the brokers side by side: one
+// that is silent uses up the time for its own alone.
 func (g *group) commitAll(ctx context.Context) {
+	at := map[string][]*feed{}
 	for _, f := range g.every() {
-		if !f.running() {
-			continue
-		}
-		if err := f.commit(ctx); err != nil && ctx.Err() == nil {
-			g.c.log.Debug("a position was not stored yet", slog.Any("error", err))
+		if f.running() {
+			at[f.queue.Broker] = append(at[f.queue.Broker], f)
 		}
 	}
+	var wg sync.WaitGroup
+	for _, feeds := range at {
+		wg.Go(func() {
+			for _, f := range feeds {
+				if err := f.commit(ctx); err != nil && ctx.Err() == nil {
+					g.c.log.Debug("a position was not stored yet", slog.Any("error", err))
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // turn is a lock that can be waited for in time.
@@ -133,8 +152,10 @@ func (t turn) give() { t <- struct{}{} }
 
 // beatAll sends the heartbeats of every group.
 func (c *conn) beatAll() {
-	c.eachGroup(func(ctx context.Context, g *group) { c.beatGroup(ctx, g) })
-	c.beatProducers()
+	var wg sync.WaitGroup
+	wg.Go(c.beatProducers)
+	c.eachGroup(c.cfg.Timeout, func(ctx context.Context, g *group) { c.beatGroup(ctx, g) })
+	wg.Wait()
 }
 
 // beatGroup registers the member of a group at every broker of its topics.

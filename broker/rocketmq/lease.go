@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -175,7 +176,8 @@ func (f *feed) lose() {
 	f.stop() // revokes: what is in flight may be settled, and comes again otherwise
 }
 
-// renewLeases renews the locks of a group.
+// renewLeases renews the locks of a group, at all brokers side by side: one that
+// is silent must not cost those of the others.
 func (g *group) renewLeases(ctx context.Context) {
 	type place struct{ broker, group string }
 	at := map[place][]*feed{}
@@ -187,24 +189,31 @@ func (g *group) renewLeases(ctx context.Context) {
 		}
 	}
 	g.mu.Unlock()
+	var wg sync.WaitGroup
 	for p, feeds := range at {
-		var queues []Queue
-		for _, f := range feeds {
-			queues = append(queues, f.queue)
-		}
-		asked := time.Now()
-		got, err := g.c.lock(ctx, p.broker, p.group, queues)
-		if err != nil {
-			g.c.log.Debug("locks were not renewed", slog.String("group", p.group), slog.String("broker", p.broker), slog.Any("error", err))
-			continue // they count until they are over
-		}
-		for _, f := range feeds {
-			f.lease.renewed(asked, slices.Contains(got, f.queue))
-			select {
-			case <-f.done: // it ended meanwhile, and has unlocked before this
-				f.lease.release()
-			default:
-			}
+		wg.Go(func() { g.renewAt(ctx, p.broker, p.group, feeds) })
+	}
+	wg.Wait()
+}
+
+// renewAt renews locks of one name at one broker.
+func (g *group) renewAt(ctx context.Context, broker, name string, feeds []*feed) {
+	var queues []Queue
+	for _, f := range feeds {
+		queues = append(queues, f.queue)
+	}
+	asked := time.Now()
+	got, err := g.c.lock(ctx, broker, name, queues)
+	if err != nil {
+		g.c.log.Debug("locks were not renewed", slog.String("group", name), slog.String("broker", broker), slog.Any("error", err))
+		return // they count until they are over
+	}
+	for _, f := range feeds {
+		f.lease.renewed(asked, slices.Contains(got, f.queue))
+		select {
+		case <-f.done: // it ended meanwhile, and has unlocked before this
+			f.lease.release()
+		default:
 		}
 	}
 }
