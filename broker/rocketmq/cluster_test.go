@@ -179,6 +179,35 @@ func TestCluster_SilentNameServer(t *testing.T) {
 	})
 }
 
+// A name server that does not know a topic has answered: what another one does
+// not say takes that back neither, nor does waiting for it use up the time.
+func TestCluster_SecondNameServerSilent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _, conn := one(t)
+		fill(t, conn, "t", 0, 1)
+		c.names[1].set(silent)
+		for i := range 3 {
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			err := conn.Health(ctx)
+			cancel()
+			if took := time.Since(began); err != nil || took > time.Second {
+				t.Errorf("health %d took %v: %v", i, took, err)
+			}
+		}
+		if r := sendOne(t.Context(), conn, &driver.Message{Topic: "unknown"}); driver.CodeOf(r.Err) != driver.NotFound {
+			t.Errorf("a topic that is not there: %v", r.Err)
+		}
+		c.topic("TBW102", 4)
+		began := time.Now()
+		r := sendOne(t.Context(), conn, &driver.Message{Topic: "made", Body: []byte("x")})
+		if took := time.Since(began); r.Err != nil || took > time.Second {
+			t.Errorf("a send that makes its topic took %v: %v", took, r.Err)
+		}
+	})
+}
+
 // A broker that is busy is said to be, worth another attempt after a pause, and
 // has stored nothing; the next attempt goes elsewhere.
 func TestCluster_Busy(t *testing.T) {

@@ -19,22 +19,27 @@ type nameServers struct {
 	last    atomic.Int32
 }
 
+// opinion is how long other name servers may take when one has said that it
+// knows nothing of what was asked: that is an answer, and mostly the right one.
+const opinion = 500 * time.Millisecond
+
 // ask asks until one answers, whatever the code. The time that ctx leaves is
 // shared among those still to be asked, and one that did not answer is not the
 // first of the next question: a name server that is silent delays one of them.
 // One that knows nothing of what was asked may just have come back; its answer
-// counts if no other knows more.
+// counts if no other soon says that it knows more.
 func (n *nameServers) ask(ctx context.Context, req *remoting.Command) (*remoting.Command, string, error) {
 	first := int(n.last.Load())
+	most := n.timeout
 	var errs []error
 	var ignorant *remoting.Command
 	var who string
 	for i := range n.addrs {
 		at := (first + i) % len(n.addrs)
-		a, err := n.links.call(ctx, n.share(ctx, len(n.addrs)-i), n.addrs[at], req)
+		a, err := n.links.call(ctx, n.share(ctx, most, len(n.addrs)-i), n.addrs[at], req)
 		if err == nil {
 			if knowsNothing(req.Code, a) {
-				ignorant, who = a, n.addrs[at]
+				ignorant, who, most = a, n.addrs[at], min(most, opinion)
 				continue
 			}
 			return a, n.addrs[at], nil
@@ -45,18 +50,19 @@ func (n *nameServers) ask(ctx context.Context, req *remoting.Command) (*remoting
 		}
 		n.last.CompareAndSwap(int32(at), int32((at+1)%len(n.addrs)))
 	}
-	if ignorant != nil && ctx.Err() == nil {
+	if ignorant != nil {
 		return ignorant, who, nil
 	}
 	return nil, "", fmt.Errorf("no name server answers: %w", errors.Join(errs...))
 }
 
-// share is how long one server may take while so many are left to be asked.
-func (n *nameServers) share(ctx context.Context, left int) time.Duration {
+// share is how long one server may take, at most, while so many are left to be
+// asked.
+func (n *nameServers) share(ctx context.Context, most time.Duration, left int) time.Duration {
 	if end, ok := ctx.Deadline(); ok {
-		return min(n.timeout, time.Until(end)/time.Duration(left))
+		return min(most, time.Until(end)/time.Duration(left))
 	}
-	return n.timeout
+	return most
 }
 
 // knowsNothing reports whether a name server does not know the topic or any
