@@ -85,27 +85,28 @@ func (s *links) get(ctx context.Context, addr string) (*link, error) {
 
 // run makes one connection and waits for its end.
 func (s *links) run(addr string, l *link) {
-	l.conn, l.err = s.dial(s.root, addr)
-	if l.err != nil && s.root.Err() != nil {
-		l.err = errClosed // that is why
-	}
+	conn, err := s.dial(s.root, addr)
 	s.mu.Lock()
-	open := s.links != nil
-	if l.err != nil || !open {
+	if s.links == nil || err != nil && s.root.Err() != nil {
+		err = errClosed // that is why
+	}
+	if err != nil {
 		delete(s.links, addr)
+		l.err = err
+	} else {
+		l.conn = conn
 	}
+	close(l.ready) // with mu, or close would take it for one that is not there yet
 	s.mu.Unlock()
-	if l.err == nil && !open {
-		_ = l.conn.Close()
-		l.conn, l.err = nil, errClosed
-	}
-	close(l.ready)
-	if l.err != nil {
+	if err != nil {
+		if conn != nil {
+			_ = conn.Close()
+		}
 		return
 	}
 	<-l.conn.Done()
 	s.mu.Lock()
-	open = s.links != nil
+	open := s.links != nil
 	if s.links[addr] == l {
 		delete(s.links, addr)
 	}
@@ -138,7 +139,7 @@ func (s *links) close() {
 			if l.conn != nil {
 				_ = l.conn.Close()
 			}
-		default: // run sees that links are closed
+		default: // run will see that links are closed
 		}
 	}
 	s.wg.Wait()
