@@ -533,6 +533,76 @@ func TestCluster_HalfOpen(t *testing.T) {
 	})
 }
 
+// They are noticed as well by requests whose callers have less time than one
+// may take, and by those that the client sends by itself.
+func TestCluster_HalfOpenForCallersWithLittleTime(t *testing.T) {
+	t.Parallel()
+	for _, d := range []time.Duration{300 * time.Millisecond, 2 * time.Second, 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			_, a, conn := one(t)
+			fill(t, conn, "t", 0, 2)
+			a.master.freeze()
+			for began := time.Now(); ; {
+				ctx, cancel := context.WithTimeout(t.Context(), d)
+				r := sendOne(ctx, conn, &driver.Message{Topic: "t", Body: []byte("x")})
+				cancel()
+				if r.Err == nil {
+					break
+				}
+				if took := time.Since(began); took > 10*time.Second {
+					t.Errorf("with %v for each send there was none in %v: %v", d, took, r.Err)
+					break
+				}
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c, a, conn := one(t)
+		newConsumer(t).join(conn, spec)
+		time.Sleep(10 * time.Second)
+		a.master.freeze()
+		before := c.dialed(a.master)
+		time.Sleep(2 * time.Minute)
+		if c.dialed(a.master) == before {
+			t.Error("heartbeats, locks and positions of two minutes without an answer, and the connection is taken for good")
+		}
+	})
+}
+
+// A server that is slow, and does answer, keeps its connection, however little
+// time its callers have; so does one that is only asked to wait.
+func TestCluster_SlowIsNotHalfOpen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, a, conn := one(t)
+		fill(t, conn, "t", 0, 1)
+		sub := newConsumer(t).join(conn, spec)
+		time.Sleep(5 * time.Second)
+		c.with(func() {
+			a.onSend = func(remoting.SendMessage, int) *remoting.Command {
+				time.Sleep(50 * time.Millisecond)
+				return nil
+			}
+		})
+		before := c.dialed(a.master)
+		for range 500 {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			_ = sendOne(ctx, conn, &driver.Message{Topic: "t", Body: []byte("x")})
+			cancel()
+		}
+		for range 4 { // pulls that wait are given up
+			if err := sub.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			sub = newConsumer(t).join(conn, spec)
+			time.Sleep(4 * time.Second)
+		}
+		if n := c.dialed(a.master) - before; n > 0 {
+			t.Errorf("%d new connections to a broker that answers", n)
+		}
+	})
+}
+
 // A member that leaves a broker that is busy with its heartbeat is gone all the
 // same: one that stayed would keep queues from the others while its client lives.
 func TestCluster_LeavesABusyBroker(t *testing.T) {

@@ -21,6 +21,9 @@ type links struct {
 	lost func(addr string)
 	// root ends with the client; attempts to connect end with it.
 	root context.Context //nolint:containedctx // the life of the client, see newLinks
+	// quiet is how long a connection says nothing, at least, before it is taken
+	// for dead.
+	quiet time.Duration
 
 	mu    sync.Mutex
 	links map[string]*link // nil once closed
@@ -29,15 +32,47 @@ type links struct {
 
 // link is the connection to one address, or the attempt to make it.
 type link struct {
-	ready chan struct{} // closed once the rest is set
-	conn  *rpc.Conn
-	err   error
-	// silent counts the requests since the last answer that got none in time.
-	silent atomic.Int32
+	ready   chan struct{} // closed once the rest is set
+	conn    *rpc.Conn
+	err     error
+	silence silence
 	// version is the release of the server, as its last answer says; 0 before.
 	version atomic.Int64
 	// introduced: the server knows by this connection who waits for replies.
 	introduced atomic.Bool
+}
+
+// silence is how a connection is found to be half open. It tells nothing then,
+// and the system would take a quarter of an hour.
+type silence struct {
+	mu       sync.Mutex
+	requests int       // in a row that got no answer
+	since    time.Time // when the first of them went out
+	received int64     // frames that had come by then
+}
+
+// mostSilent is how many requests in a row get no answer before a connection is
+// taken for dead.
+const mostSilent = 3
+
+// missed notes that a request got no answer which went out at that time, when so
+// many frames had come. How it ended is no matter: who waits has often less time
+// than the server. It reports whether the connection is to be taken for dead.
+func (l *link) missed(at time.Time, received int64, quiet time.Duration) bool {
+	s := &l.silence
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.conn.Received() != received {
+		return false // slow, and there
+	}
+	if s.requests == 0 || s.received != received {
+		s.requests, s.since, s.received = 0, at, received
+	}
+	if at.Before(s.since) {
+		s.since = at
+	}
+	s.requests++
+	return s.requests >= mostSilent && time.Since(s.since) >= quiet
 }
 
 // connected reports whether the attempt to connect is over.
@@ -50,14 +85,11 @@ func (l *link) connected() bool {
 	}
 }
 
-// mostSilent is how many requests in a row get no answer before a connection is
-// taken for dead. One that is half open tells nothing, and the system would
-// take a quarter of an hour.
-const mostSilent = 3
-
 // newLinks answers links that live until close; root ends attempts to connect.
-func newLinks(root context.Context, dial func(ctx context.Context, addr string) (*rpc.Conn, error), lost func(addr string)) *links {
-	return &links{dial: dial, lost: lost, root: root, links: map[string]*link{}}
+func newLinks(
+	root context.Context, dial func(ctx context.Context, addr string) (*rpc.Conn, error), lost func(addr string), quiet time.Duration,
+) *links {
+	return &links{dial: dial, lost: lost, root: root, quiet: quiet, links: map[string]*link{}}
 }
 
 // get answers the connection to addr. An attempt to connect is shared by all
@@ -152,15 +184,25 @@ func (s *links) call(ctx context.Context, limit time.Duration, addr string, req 
 	if err != nil {
 		return nil, &rpc.Error{Op: remoting.RequestName(req.Code), Addr: addr, Err: err}
 	}
+	at, received := time.Now(), l.conn.Received()
 	a, err := l.conn.CallWithin(ctx, left, req)
 	switch {
 	case err == nil:
-		l.silent.Store(0)
 		l.version.Store(int64(a.Version))
-	case errors.Is(err, rpc.ErrNoAnswer) && l.silent.Add(1) >= mostSilent:
+	case waited(ctx, req.Code, err) && l.missed(at, received, s.quiet):
 		s.drop(addr, l)
 	}
 	return a, err
+}
+
+// waited reports whether a request that failed has waited for its answer as long
+// as its caller could. A pull that is given up could have waited on.
+func waited(ctx context.Context, code int, err error) bool {
+	if errors.Is(err, rpc.ErrNoAnswer) {
+		return true
+	}
+	e, ok := errors.AsType[*rpc.Error](err)
+	return ok && e.MaybeDone && ctx.Err() != nil && code != remoting.ReqPullMessage
 }
 
 // within is get with a limit; it answers how much of that is left.

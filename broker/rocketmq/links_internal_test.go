@@ -30,7 +30,7 @@ func TestLinks_CloseEndsWhatIsBeingMade(t *testing.T) {
 			mu.Unlock()
 			dialed <- struct{}{}
 			return rpc.New(mine, rpc.Options{}), nil
-		}, func(string) {})
+		}, func(string) {}, time.Second)
 		var waiting sync.WaitGroup
 		for i := range servers {
 			waiting.Go(func() { _, _ = s.get(t.Context(), fmt.Sprint(i)) })

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -101,6 +102,7 @@ type Conn struct {
 	apart    chan struct{}          // one element for each that is handled apart
 	wake     chan struct{}          // there is something to write
 	done     chan struct{}          // closed when the connection is lost
+	frames   atomic.Int64           // that have come
 
 	mu      sync.Mutex
 	err     error // why it was lost; set before done is closed
@@ -190,6 +192,10 @@ func (c *Conn) Addr() net.Addr { return c.conn.RemoteAddr() }
 
 // LocalAddr is the address of this end.
 func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// Received answers how many frames have come from the server: answers, those
+// that came too late included, and requests.
+func (c *Conn) Received() int64 { return c.frames.Load() }
 
 // Done is closed when the connection is lost or closed.
 func (c *Conn) Done() <-chan struct{} { return c.done }

@@ -265,6 +265,9 @@ func TestCall_GivesUp(t *testing.T) {
 		if err != nil || string(got.Body) != "in time" {
 			t.Errorf("the call after it: got %+v, %v", got, err)
 		}
+		if n := c.Received(); n != 2 {
+			t.Errorf("%d frames have come, the late answer included; want 2", n)
+		}
 		cause := errors.New("cause")
 		ended, stop := context.WithCancelCause(t.Context())
 		stop(cause)

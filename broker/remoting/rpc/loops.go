@@ -73,6 +73,7 @@ func (c *Conn) read() {
 			c.fail(fmt.Errorf("read: %w", err))
 			return
 		}
+		c.frames.Add(1)
 		in := new(received)
 		cmd := &in.Command
 		cmd.Fields = in.fields[:0]
