@@ -42,9 +42,9 @@ func (c *conn) masters(ctx context.Context) ([]string, *driver.Error) {
 		return nil, driver.Errorf(driver.Internal, op, "%w", err)
 	}
 	slices.SortFunc(info.Brokers, func(x, y remoting.BrokerData) int { return strings.Compare(x.Name, y.Name) })
+	c.routes.learnCluster(info.Brokers)
 	var out []string
 	for _, b := range info.Brokers {
-		c.routes.learnBroker(b)
 		if addr, ok := c.routes.master(b.Name); ok {
 			out = append(out, addr)
 		}

@@ -603,6 +603,60 @@ func TestCluster_SlowIsNotHalfOpen(t *testing.T) {
 	})
 }
 
+// Who answers check-backs is known to every master, also to those of topics that
+// it has no part in, and to one that comes later: a half message of a member that
+// died may be anywhere.
+func TestCluster_CheckersAreKnownEverywhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, false, "a", "b", "c")
+		c.topic("t", 1, "a")
+		c.topic("u", 1, "b")
+		c.with(func() { c.brokers["c"].deposed = true })
+		conn := c.open(rocketmq.Config{}, "replica")
+		defer func() { _ = conn.Close(context.Background()) }()
+		newConsumer(t).join(conn, driver.SubscribeSpec{Group: "g", Topic: "u"})
+		time.Sleep(time.Second)
+		known := func() (at []string) {
+			c.with(func() {
+				for _, b := range []string{"a", "b", "c"} {
+					if len(c.brokers[b].living("producers of pg")) == 1 {
+						at = append(at, b)
+					}
+				}
+			})
+			return at
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var checks sync.WaitGroup
+		checks.Go(func() {
+			_ = conn.Extensions().Tx.Checks(ctx, "pg", 1, func(context.Context, driver.Half, *driver.Delivery, int) driver.Decision { return driver.Commit })
+		})
+		time.Sleep(time.Second)
+		if got := known(); !slices.Equal(got, []string{"a", "b"}) {
+			t.Errorf("a second after it began the member is known to %q", got)
+		}
+		c.with(func() { c.brokers["c"].deposed = false })
+		time.Sleep(35 * time.Second)
+		if got := known(); !slices.Equal(got, []string{"a", "b", "c"}) {
+			t.Errorf("with another broker the member is known to %q", got)
+		}
+		for _, n := range c.names { // what is known counts, also when it cannot be asked for
+			n.set(silent)
+		}
+		a := c.brokers["a"]
+		if longest := c.longestWithout(remoting.ReqHeartbeat, a, 3*time.Minute); longest > 35*time.Second {
+			t.Errorf("no heartbeat for %v", longest)
+		}
+		a.master.set(silent)
+		cancel()
+		checks.Wait()
+		if got := known(); !slices.Equal(got, []string{"a"}) {
+			t.Errorf("a member that left, with one broker silent, is known to %q", got)
+		}
+	})
+}
+
 // A member that leaves a broker that is busy with its heartbeat is gone all the
 // same: one that stayed would keep queues from the others while its client lives.
 func TestCluster_LeavesABusyBroker(t *testing.T) {

@@ -55,13 +55,40 @@ func (c *conn) keepRoutes() {
 		case topic := <-c.stale:
 			c.refresh(topic, refreshGap)
 		case <-tick.C:
-			for _, topic := range c.routes.all() {
-				if !c.refresh(topic, c.cfg.RouteEvery/2) {
-					break // nor for the others
-				}
-			}
+			c.refreshAll()
 		}
 	}
+}
+
+// refreshAll asks for all that is to be known, until no name server answers.
+func (c *conn) refreshAll() {
+	for _, topic := range c.routes.all() {
+		if !c.refresh(topic, c.cfg.RouteEvery/2) {
+			return
+		}
+	}
+	c.mu.Lock()
+	checks := len(c.checkers) > 0
+	c.mu.Unlock()
+	if !checks {
+		return
+	}
+	before, _ := c.routes.masters()
+	if after := c.everyMaster(); !slices.Equal(before, after) {
+		c.wantBeat()
+	}
+}
+
+// everyMaster asks for all masters of the cluster; those that are known count if
+// no name server answers.
+func (c *conn) everyMaster() []string {
+	ctx, cancel := context.WithTimeoutCause(c.root, c.cfg.Timeout, errAttempt)
+	defer cancel()
+	if _, err := c.masters(ctx); err != nil && ctx.Err() == nil {
+		c.log.Debug("the brokers are not to be had; those that are known count", slog.Any("error", err))
+	}
+	addrs, _ := c.routes.masters()
+	return addrs
 }
 
 // refresh asks for a route again and lets the groups look at it; false: no name
@@ -178,11 +205,16 @@ func (c *conn) beatGroup(ctx context.Context, g *group) {
 
 // beatTo sends one heartbeat to several brokers.
 func (c *conn) beatTo(ctx context.Context, addrs []string, body []byte) {
+	c.tell(ctx, "send a heartbeat", addrs, &remoting.Command{Code: remoting.ReqHeartbeat, Body: body})
+}
+
+// tell tells several brokers the same, side by side.
+func (c *conn) tell(ctx context.Context, op string, addrs []string, req *remoting.Command) {
 	var wg sync.WaitGroup
 	for _, addr := range addrs {
 		wg.Go(func() {
-			if _, err := c.call(ctx, "send a heartbeat to "+addr, addr, &remoting.Command{Code: remoting.ReqHeartbeat, Body: body}, true); err != nil && ctx.Err() == nil {
-				c.log.Debug("a heartbeat was not taken", slog.Any("error", err))
+			if _, err := c.call(ctx, op, addr, req, true); err != nil && c.root.Err() == nil {
+				c.log.Debug("a broker was not told", slog.String("addr", addr), slog.Any("error", err))
 			}
 		})
 	}

@@ -125,6 +125,7 @@ type routes struct {
 	topics   map[string]*topicRoute
 	brokers  map[string][]remoting.BrokerAddr // by name, sorted by id
 	clusters map[string]string                // by the names of their brokers
+	whole    bool                             // brokers were once all of the cluster
 }
 
 // topicRoute is one topic; its lock makes callers share one question.
@@ -242,6 +243,32 @@ func (r *routes) learnBroker(b remoting.BrokerData) {
 	r.learnLocked(b)
 }
 
+// learnCluster keeps where all brokers are, and forgets those that neither the
+// cluster has nor a topic.
+func (r *routes) learnCluster(all []remoting.BrokerData) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	there := map[string]bool{}
+	for _, t := range r.topics {
+		if t.known != nil {
+			for _, b := range t.known.raw.Brokers {
+				there[b.Name] = true
+			}
+		}
+	}
+	for _, b := range all {
+		there[b.Name] = true
+		r.learnLocked(b)
+	}
+	for name := range r.brokers {
+		if !there[name] {
+			delete(r.brokers, name)
+			delete(r.clusters, name)
+		}
+	}
+	r.whole = true
+}
+
 // learnLocked is learnBroker with mu held.
 func (r *routes) learnLocked(b remoting.BrokerData) {
 	addrs := slices.Clone(b.Addrs)
@@ -309,6 +336,20 @@ func (r *routes) master(broker string) (string, bool) {
 		return "", false
 	}
 	return addrs[0].Addr, true
+}
+
+// masters are the addresses of all masters that are known, sorted; whole: all
+// brokers of the cluster were asked for.
+func (r *routes) masters() (addrs []string, whole bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range r.brokers {
+		if len(b) > 0 && b[0].ID == masterID {
+			addrs = append(addrs, b[0].Addr)
+		}
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs), r.whole
 }
 
 // takes reports whether a queue is one that messages are sent to.

@@ -320,12 +320,12 @@ func (c *conn) leaveProducers(k *checker) {
 	}
 	req := &remoting.Command{Code: remoting.ReqUnregisterClient}
 	remoting.UnregisterClient{ClientID: c.id, ProducerGroup: k.group}.AppendTo(&req.Fields)
-	for _, addr := range c.routes.addresses(c.routes.all(), false) {
-		_, _ = c.call(ctx, "leave producer group "+k.group, addr, req, true) // it ends with the connection anyway
-	}
+	addrs, _ := c.routes.masters()
+	c.tell(ctx, "leave producer group "+k.group, addrs, req) // it ends with the connection anyway
 }
 
-// beatProducers registers the producer groups at every broker that is known.
+// beatProducers registers the producer groups at every master of the cluster: any
+// of them may have halves of a member that has died.
 func (c *conn) beatProducers() {
 	if !c.beating.take(c.root) {
 		return
@@ -340,12 +340,12 @@ func (c *conn) beatProducers() {
 	if len(groups) == 0 {
 		return
 	}
+	addrs, whole := c.routes.masters()
+	if !whole {
+		addrs = c.everyMaster()
+	}
 	ctx, cancel := context.WithTimeoutCause(c.root, c.cfg.Timeout, errAttempt)
 	defer cancel()
-	addrs := c.routes.addresses(c.routes.all(), false)
-	if len(addrs) == 0 { // nothing was sent yet: every broker may have halves of the group
-		addrs, _ = c.masters(ctx)
-	}
 	c.beatTo(ctx, addrs, remoting.Heartbeat{ClientID: c.id, Producers: groups}.AppendTo(nil))
 }
 
