@@ -657,6 +657,63 @@ func TestCluster_CheckersAreKnownEverywhere(t *testing.T) {
 	})
 }
 
+// Topics that are not there, and those that nothing is done with any more, are
+// not asked for again and again. Who turns to one once more finds out where it is
+// by then, and goes where it was while no name server answers.
+func TestCluster_TopicsOutOfUse(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, false, "a", "b")
+		asked := map[string]int{}
+		for _, n := range c.names {
+			inner := n.handle
+			n.handle = func(p *peer, req *remoting.Command) *remoting.Command {
+				c.with(func() { asked[req.Fields.Get("topic")]++ })
+				return inner(p, req)
+			}
+		}
+		for _, topic := range []string{"t", "used", "moves"} {
+			c.topic(topic, 1, "a")
+		}
+		conn := c.open(rocketmq.Config{}, "client")
+		defer func() { _ = conn.Close(context.Background()) }()
+		newConsumer(t).join(conn, spec)
+		for i := range 500 {
+			_ = sendOne(t.Context(), conn, &driver.Message{Topic: fmt.Sprint("nobody", i), Body: []byte("x")})
+		}
+		fill(t, conn, "moves", 0, 1)
+		for range 60 {
+			fill(t, conn, "used", 0, 1)
+			time.Sleep(10 * time.Second)
+		}
+		time.Sleep(5 * time.Second)
+		c.with(func() { clear(asked) })
+		time.Sleep(2 * time.Minute)
+		c.with(func() {
+			if asked["t"] != 4 || asked["used"] != 4 {
+				t.Errorf("in two minutes a topic of a group was asked for %d times, one that is sent to %d times, the period is 30s", asked["t"], asked["used"])
+			}
+			for topic, n := range asked {
+				if topic != "t" && topic != "used" && topic != driver.RetryTopic("g") {
+					t.Errorf("topic %s, which is not used, was asked for %d times", topic, n)
+				}
+			}
+		})
+		c.topic("moves", 1, "b")
+		fill(t, conn, "moves", 0, 1)
+		if n := len(c.brokers["b"].sent()); n != 1 {
+			t.Errorf("%d messages went to the broker that has the topic by now", n)
+		}
+		time.Sleep(10 * time.Minute)
+		for _, n := range c.names {
+			n.set(down)
+		}
+		if r := sendOne(t.Context(), conn, &driver.Message{Topic: "moves", Body: []byte("x")}); r.Err != nil {
+			t.Errorf("a send to a topic out of use, while no name server is there: %v", r.Err)
+		}
+	})
+}
+
 // A member that leaves a broker that is busy with its heartbeat is gone all the
 // same: one that stayed would keep queues from the others while its client lives.
 func TestCluster_LeavesABusyBroker(t *testing.T) {

@@ -62,7 +62,11 @@ func (c *conn) keepRoutes() {
 
 // refreshAll asks for all that is to be known, until no name server answers.
 func (c *conn) refreshAll() {
-	for _, topic := range c.routes.all() {
+	var held []string
+	for _, g := range c.allGroups() {
+		held = append(held, g.topics()...)
+	}
+	for _, topic := range c.routes.next(held) {
 		if !c.refresh(topic, c.cfg.RouteEvery/2) {
 			return
 		}
@@ -96,13 +100,12 @@ func (c *conn) everyMaster() []string {
 func (c *conn) refresh(topic string, gap time.Duration) bool {
 	ctx, cancel := context.WithTimeoutCause(c.root, c.cfg.Timeout, errAttempt)
 	defer cancel()
-	before := c.routes.known(c.routes.topic(topic))
-	after, err := c.routes.renew(ctx, topic, gap)
+	changed, err := c.routes.again(ctx, topic, gap)
 	if err != nil && err.Code != driver.NotFound && c.root.Err() == nil {
 		c.log.Warn("a route is not to be had; the one before counts", slog.String("topic", topic), slog.Any("error", err))
 		return isRefusal(err) || err.Code == driver.Internal // an answer that cannot be read is one
 	}
-	if before == after || err != nil {
+	if !changed {
 		return true
 	}
 	for _, g := range c.allGroups() {

@@ -24,6 +24,8 @@ const (
 	// refreshGap is the least time between two questions for the same route
 	// that errors ask for.
 	refreshGap = time.Second
+	// restAfter is how many periods a topic that nobody turns to is asked for.
+	restAfter = 10
 )
 
 // route is where a topic is. It is not changed once it is made.
@@ -114,15 +116,17 @@ func (r *route) brokersOf() []string {
 	return out
 }
 
-// routes is what is known of topics and brokers. Every topic that was asked for
-// is asked for again from time to time, so that new queues and brokers are
-// found without a restart.
+// routes is what is known of topics and brokers. Every topic that is in use is
+// asked for again from time to time, so that new queues and brokers are found
+// without a restart. One that nobody turns to any more rests: it is asked for by
+// who does so next. One that does not exist is forgotten.
 type routes struct {
 	names  *nameServers
 	create bool // sends may create topics
 
 	mu       sync.Mutex
 	topics   map[string]*topicRoute
+	round    int                              // periods in which topics were asked for
 	brokers  map[string][]remoting.BrokerAddr // by name, sorted by id
 	clusters map[string]string                // by the names of their brokers
 	whole    bool                             // brokers were once all of the cluster
@@ -132,6 +136,7 @@ type routes struct {
 type topicRoute struct {
 	lock  turn
 	known *route    // guarded by routes.mu; nil before the first answer
+	used  int       // guarded by routes.mu: the round in which somebody turned to it
 	tried time.Time // guarded by lock: the last question
 }
 
@@ -141,12 +146,19 @@ func newRoutes(names *nameServers, create bool) *routes {
 	}
 }
 
+// topic answers a topic to who turns to it.
 func (r *routes) topic(name string) *topicRoute {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	t := r.entryLocked(name)
+	t.used = r.round
+	return t
+}
+
+func (r *routes) entryLocked(name string) *topicRoute {
 	t := r.topics[name]
 	if t == nil {
-		t = &topicRoute{lock: newTurn()}
+		t = &topicRoute{lock: newTurn(), used: r.round}
 		r.topics[name] = t
 	}
 	return t
@@ -158,30 +170,52 @@ func (r *routes) known(t *topicRoute) *route {
 	return t.known
 }
 
-// cached answers the route of a topic if it is known.
+// cached answers the route of a topic if it is known and does not rest.
 func (r *routes) cached(topic string) *route {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.topics[topic]; t != nil {
-		return t.known
+	t := r.topics[topic]
+	if t == nil || r.rests(t) {
+		return nil
 	}
-	return nil
+	t.used = r.round
+	return t.known
 }
+
+// rests reports whether a topic is not asked for in each round; mu is held.
+func (r *routes) rests(t *topicRoute) bool { return r.round-t.used > restAfter }
 
 // get answers the route of a topic, from memory if it is there. A topic that
 // does not exist is [driver.NotFound].
 func (r *routes) get(ctx context.Context, topic string) (*route, *driver.Error) {
-	t := r.topic(topic)
-	if k := r.known(t); k != nil {
+	if k := r.cached(topic); k != nil {
 		return k, nil
 	}
-	return r.ask(ctx, topic, t, 0)
+	t := r.topic(topic)
+	k, err := r.ask(ctx, topic, t, 0)
+	if err != nil {
+		if before := r.known(t); before != nil { // it rested
+			return before, nil
+		}
+	}
+	return k, err
 }
 
 // renew answers the route after asking for it again, unless it was asked for
 // within the last gap.
 func (r *routes) renew(ctx context.Context, topic string, gap time.Duration) (*route, *driver.Error) {
 	return r.ask(ctx, topic, r.topic(topic), gap)
+}
+
+// again is renew for the keeper, whose questions are no use of a topic. It
+// reports whether the answer is another one than before.
+func (r *routes) again(ctx context.Context, topic string, gap time.Duration) (changed bool, err *driver.Error) {
+	r.mu.Lock()
+	t := r.entryLocked(topic)
+	before := t.known
+	r.mu.Unlock()
+	after, err := r.ask(ctx, topic, t, gap)
+	return err == nil && after != before, err
 }
 
 func (r *routes) ask(ctx context.Context, topic string, t *topicRoute, gap time.Duration) (*route, *driver.Error) {
@@ -316,15 +350,26 @@ func (r *routes) forSend(ctx context.Context, topic string) (*route, *driver.Err
 	return out, nil
 }
 
-// all are the topics that were asked for.
-func (r *routes) all() []string {
+// next begins a round: it answers the topics that are in use, as those held are,
+// and forgets those without a route that nobody has turned to since the last one.
+func (r *routes) next(held []string) (topics []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var out []string
-	for name := range r.topics {
-		out = append(out, name)
+	for _, name := range held {
+		if t := r.topics[name]; t != nil {
+			t.used = r.round
+		}
 	}
-	return out
+	for name, t := range r.topics {
+		switch {
+		case t.known == nil && t.used < r.round:
+			delete(r.topics, name)
+		case !r.rests(t):
+			topics = append(topics, name)
+		}
+	}
+	r.round++
+	return topics
 }
 
 // master answers the address of the master of a broker.
