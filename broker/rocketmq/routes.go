@@ -61,11 +61,12 @@ func newRoute(topic string, raw remoting.Route) *route {
 	return r
 }
 
-// mostQueues bounds what a name server can make a client allocate.
+// mostQueues bounds what a name server can make a client allocate for a topic.
 const mostQueues = 65536
 
+// appendQueues adds the queues of a broker, as many as a topic may have.
 func appendQueues(queues []Queue, topic, broker string, n int) []Queue {
-	for i := range min(n, mostQueues) {
+	for i := range min(n, mostQueues-len(queues)) {
 		queues = append(queues, Queue{topic, broker, i})
 	}
 	return queues

@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -39,9 +40,12 @@ func TestNewRoute(t *testing.T) {
 	if got := fmt.Sprint(newRoute("t", raw).write); got != "[t/b/0 t/b/1 t/c/0]" {
 		t.Errorf("the queues of an ordered topic: %s", got)
 	}
-	raw = remoting.Route{Queues: []remoting.QueueData{{Broker: "b", Perm: 6, ReadQueues: 1 << 30}, {Broker: "c", Perm: 6, ReadQueues: -1}}}
-	if n := len(newRoute("t", raw).read); n != mostQueues {
-		t.Errorf("a name server made the client keep %d queues", n)
+	raw = remoting.Route{Brokers: raw.Brokers, OrderTopicConf: strings.Repeat("b:1000000;", 4)}
+	for range 4 {
+		raw.Queues = append(raw.Queues, remoting.QueueData{Broker: "b", Perm: 6, ReadQueues: 1 << 30}, remoting.QueueData{Broker: "c", Perm: 6, ReadQueues: -1})
+	}
+	if r := newRoute("t", raw); len(r.read) != mostQueues || len(r.write) != mostQueues {
+		t.Errorf("a name server made the client keep %d and %d queues", len(r.read), len(r.write))
 	}
 }
 
