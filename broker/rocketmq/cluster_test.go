@@ -714,6 +714,46 @@ func TestCluster_TopicsOutOfUse(t *testing.T) {
 	})
 }
 
+// Close ends soon after its time, whatever the brokers say: the last positions,
+// the locks and the farewell have a second together then, which is plenty with
+// brokers that are well.
+func TestCluster_CloseInTime(t *testing.T) {
+	t.Parallel()
+	for _, to := range []state{up, silent} {
+		synctest.Test(t, func(t *testing.T) {
+			c, a, _ := one(t)
+			conn := c.open(rocketmq.Config{}, "other")
+			m := newConsumer(t)
+			m.join(conn, spec)
+			time.Sleep(6 * time.Second)
+			fill(t, conn, "t", 0, 3)
+			time.Sleep(time.Second)
+			a.master.set(to)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if to == up {
+				cancel()
+			}
+			began := time.Now()
+			err := conn.Close(ctx)
+			if took := time.Since(began); took > 1200*time.Millisecond {
+				t.Errorf("Close with 100ms took %v", took)
+			}
+			if to != up {
+				if err == nil {
+					t.Error("no error, and the last position is not stored")
+				}
+				return
+			}
+			c.with(func() {
+				if at, n, ids := a.offsets[offsetKey("g", "t", 0)], len(a.locks), a.living("g"); at != 3 || n != 0 || len(ids) != 0 {
+					t.Errorf("%v: the position is %d, there are %d locks and the members %q", err, at, n, ids)
+				}
+			})
+		})
+	}
+}
+
 // A member that leaves a broker that is busy with its heartbeat is gone all the
 // same: one that stayed would keep queues from the others while its client lives.
 func TestCluster_LeavesABusyBroker(t *testing.T) {

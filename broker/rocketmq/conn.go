@@ -247,7 +247,8 @@ func await(ctx context.Context, done <-chan struct{}, op string) *driver.Error {
 	}
 }
 
-// Close leaves every group and ends every connection; see [driver.Conn].
+// Close leaves every group and ends every connection; see [driver.Conn]. When ctx
+// has ended, leaving has leaveTimeout more in all, and ends with the connections.
 func (c *conn) Close(ctx context.Context) error {
 	c.mu.Lock()
 	if c.closing {
@@ -271,9 +272,24 @@ func (c *conn) Close(ctx context.Context) error {
 			}
 		})
 	}
-	closing.Wait()
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		closing.Wait()
+	}()
+	select {
+	case <-left:
+	case <-ctx.Done():
+		late := time.NewTimer(leaveTimeout)
+		defer late.Stop()
+		select {
+		case <-left:
+		case <-late.C:
+		}
+	}
 	c.end(errClosed)
 	c.links.close()
+	<-left
 	c.wg.Wait()
 	close(c.finished)
 	select {
