@@ -1,7 +1,6 @@
 package rocketmq
 
 import (
-	"context"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -58,13 +57,17 @@ func (c *conn) probe(q Queue) {
 // take while another broker could have the message.
 const share = 3
 
-// patience is how long a send may wait for its broker: Config.Timeout, and with
+// patience is how long a request with the messages of a lane may wait for its
+// broker: as long as one of their senders may. That is Config.Timeout, and with
 // another broker to go to, a share of what is left of the deadline. Otherwise a
 // broker that is silent would use up what all attempts have together.
-func (c *conn) patience(ctx context.Context, o *outgoing) time.Duration {
-	d := c.cfg.Timeout
-	if end, ok := ctx.Deadline(); ok && o.spare {
-		d = min(d, time.Until(end)/share)
+func (c *conn) patience(lane []outgoing) (longest time.Duration) {
+	for i := range lane {
+		d := c.cfg.Timeout
+		if o := &lane[i]; o.spare && !o.end.IsZero() {
+			d = min(d, time.Until(o.end)/share)
+		}
+		longest = max(longest, d)
 	}
-	return d
+	return longest
 }

@@ -81,11 +81,24 @@ func (g *gatherer) send(ctx context.Context, lane []outgoing) {
 		g.next(l, err)
 		return
 	}
+	var over <-chan time.Time
+	if o.spare { // the others in the request may have more time
+		wait := time.NewTimer(g.c.patience(lane) + g.c.cfg.Linger)
+		defer wait.Stop()
+		over = wait.C
+	}
 	select {
 	case <-b.done:
 		*o.r = b.results[i]
+		return
 	case <-ctx.Done():
-		fail(lane, driver.FromContext(ctx, o.op(), !g.leave(l, b, i)))
+	case <-over:
+	}
+	sent := !g.leave(l, b, i)
+	err := unanswered(ctx, o.op(), errAttempt, sent)
+	fail(lane, err)
+	if sent && ctx.Err() == nil {
+		g.c.sendFailed(b.queue, err)
 	}
 }
 

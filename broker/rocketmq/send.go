@@ -35,6 +35,10 @@ type outgoing struct {
 	// anywhere: another queue would do as well. Spare: there is one at another
 	// broker. Fresh: a send makes the topic.
 	anywhere, spare, fresh bool
+	// end is the deadline that all attempts of the message share; zero: none.
+	end time.Time
+	// half is the producer group of a half message, else empty.
+	half string
 	// asks: it is a request, which goes alone: brokers do not mark those in a
 	// batch with their cluster, and without that there is no reply.
 	asks bool
@@ -208,6 +212,7 @@ func (c *conn) chooseQueue(ctx context.Context, o *outgoing, turns map[string]Qu
 		o.spare = r.write[0].Broker != r.write[len(r.write)-1].Broker // they are sorted
 	}
 	o.fresh = r.template
+	o.end, _ = ctx.Deadline()
 	o.number, o.name = r.lane(o.queue)
 	return nil
 }
@@ -302,6 +307,9 @@ func (c *conn) sendOne(ctx context.Context, lane []outgoing, oneWay bool) *drive
 		return driver.Errorf(driver.Internal, o.op(), "%w", err)
 	}
 	h := header(o.queue, o.m.BornAt, flag)
+	if o.half != "" {
+		h.ProducerGroup, h.SysFlag = o.half, flag|message.SysPrepared
+	}
 	h.Properties = o.props
 	return c.post(ctx, remoting.ReqSendMessageV2, h, body, lane, oneWay)
 }
@@ -368,7 +376,7 @@ func (c *conn) post(ctx context.Context, code int, h remoting.SendMessage, body 
 		return c.postOneWay(ctx, addr, &req.Command, lane)
 	}
 	began := time.Now()
-	patience := c.patience(ctx, &lane[0])
+	patience := c.patience(lane)
 	if lane[0].due > 0 { // else the name of the send is not worth making
 		if failed := c.keeps(ctx, patience, sendTo(q.String()), addr, lane[0].delay); failed != nil {
 			return failed

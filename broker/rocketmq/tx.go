@@ -123,44 +123,33 @@ func (t transactor) Prepare(ctx context.Context, group string, m *driver.Message
 	return h, nil
 }
 
-// send stores a half message at a broker.
+// send stores a half message at a broker. One that is stored less safely than it
+// should be begins no transaction.
 func (t transactor) send(ctx context.Context, op, group, id string, m *driver.Message) (driver.Half, *driver.Error) {
 	c := t.c
 	props, id, err := c.properties(m, id, delay{})
 	if err != nil {
 		return driver.Half{}, invalid(op, err)
 	}
-	o := &outgoing{m: m, id: id, r: &driver.SendResult{}}
-	if err := c.chooseQueue(ctx, o, map[string]Queue{}); err != nil {
+	props = string(message.AppendProperty(message.AppendProperty([]byte(props), message.TranMsg, "true"), message.ProducerGroup, group))
+	o := outgoing{m: m, id: id, props: props, half: group, r: &driver.SendResult{}}
+	if err := c.chooseQueue(ctx, &o, map[string]Queue{}); err != nil {
 		return driver.Half{}, asDriver(err, op)
 	}
-	addr, failed := c.master(op, o.queue.Broker)
-	if failed != nil {
-		return driver.Half{}, failed
+	if err := c.sendOne(ctx, []outgoing{o}, false); err != nil {
+		return driver.Half{}, asDriver(err, op)
 	}
-	body, flag, err := c.compress(m.Body)
+	if o.r.Status != driver.Stored {
+		c.avoid.failed(o.queue.Broker) // another one may do better
+		e := driver.Errorf(driver.Unavailable, op, "broker %s answers %s, which is not safe enough to begin", o.queue.Broker, o.r.Status)
+		e.Retryable, e.MaybeDone = true, true
+		return driver.Half{}, e
+	}
+	_, at, err := message.ParseOffsetID(o.r.OffsetID)
 	if err != nil {
-		return driver.Half{}, driver.Errorf(driver.Internal, op, "%w", err)
+		return driver.Half{}, driver.Errorf(driver.Internal, op, "the answer has the message id %q: %w", o.r.OffsetID, err)
 	}
-	h := header(o.queue, m.BornAt, flag|message.SysPrepared)
-	h.ProducerGroup = group
-	h.Properties = string(message.AppendProperty(message.AppendProperty([]byte(props), message.TranMsg, "true"), message.ProducerGroup, group))
-	req := &remoting.Command{Code: remoting.ReqSendMessageV2, Body: body}
-	h.AppendTo(req.Code, &req.Fields)
-	a, failed := c.call(ctx, op, addr, req, true)
-	if failed != nil {
-		c.sendFailed(o.queue, failed)
-		return driver.Half{}, failed
-	}
-	res, err := remoting.DecodeSendResult(a.Fields)
-	if err != nil {
-		return driver.Half{}, driver.Errorf(driver.Internal, op, "%w", err)
-	}
-	_, at, err := message.ParseOffsetID(res.MsgID)
-	if err != nil {
-		return driver.Half{}, driver.Errorf(driver.Internal, op, "the answer has the message id %q: %w", res.MsgID, err)
-	}
-	return driver.Half{TxID: id, Group: group, Handle: place{o.queue.Broker, at, res.QueueOffset}.handle()}, nil
+	return driver.Half{TxID: id, Group: group, Handle: place{o.queue.Broker, at, o.r.Offset}.handle()}, nil
 }
 
 // Resolve decides a half message; see [driver.Transactor]. What one client has
