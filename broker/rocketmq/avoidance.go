@@ -32,11 +32,11 @@ type avoidance struct {
 	until map[string]time.Time // by broker
 	last  string               // the broker that failed last; "" after a success
 	since time.Time            // when it did
-	asked map[string]bool      // brokers that are asked whether they answer again
+	away  map[string]bool      // brokers that did not answer, and are asked until they do
 }
 
 func newAvoidance(off bool) *avoidance {
-	return &avoidance{off: off, until: map[string]time.Time{}, asked: map[string]bool{}}
+	return &avoidance{off: off, until: map[string]time.Time{}, away: map[string]bool{}}
 }
 
 // took notes how long a broker took to answer.
@@ -65,22 +65,22 @@ func (a *avoidance) note(broker string, latency time.Duration, failed bool) {
 	}
 }
 
-// probe reports whether somebody should begin to ask a broker; that one says
-// probed when it stops.
+// probe notes that a broker is away, and reports whether somebody should begin to
+// ask it; that one says probed when it stops.
 func (a *avoidance) probe(broker string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.off || a.asked[broker] {
+	if a.off || a.away[broker] {
 		return false
 	}
-	a.asked[broker] = true
+	a.away[broker] = true
 	return true
 }
 
 func (a *avoidance) probed(broker string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.asked, broker)
+	delete(a.away, broker)
 }
 
 // back notes that a broker answers again: whatever it was left out for is over.
@@ -103,32 +103,41 @@ func avoidTime(latency time.Duration) (d time.Duration) {
 	return d
 }
 
-// choose answers one of the queues, from number n on in turn: one whose broker
-// is neither avoided nor the one that failed last, else one whose broker did
-// not fail last, else the next.
+// choose answers one of the queues, from number n on in turn: the first of those
+// whose brokers are the least bad.
 func (a *avoidance) choose(queues []Queue, n uint32) Queue {
 	at := func(i int) Queue { return queues[(int(n%uint32(len(queues)))+i)%len(queues)] }
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.last == "" && len(a.until) == 0 {
+	if a.last == "" && len(a.until)+len(a.away) == 0 {
 		return at(0)
 	}
 	now := time.Now()
 	if now.Sub(a.since) >= lastFor {
 		a.last = ""
 	}
-	spare := -1
-	for i := range queues {
-		b := at(i).Broker
-		if b == a.last {
-			continue
-		}
-		if !a.until[b].After(now) {
-			return at(i)
-		}
-		if spare < 0 {
-			spare = i
+	best, least := 0, a.fault(at(0).Broker, now)
+	for i := 1; i < len(queues) && least > 0; i++ {
+		if f := a.fault(at(i).Broker, now); f < least {
+			best, least = i, f
 		}
 	}
-	return at(max(spare, 0))
+	return at(best)
+}
+
+// fault is how bad a choice a broker is: one that was slow or failed of late is
+// worse than none, the one that failed last is worse than that, and one that is
+// away is the worst. mu is held.
+func (a *avoidance) fault(broker string, now time.Time) int {
+	switch until, avoided := a.until[broker]; {
+	case a.away[broker]:
+		return 3
+	case broker == a.last:
+		return 2
+	case until.After(now):
+		return 1
+	case avoided:
+		delete(a.until, broker)
+	}
+	return 0
 }

@@ -100,6 +100,42 @@ func TestAvoidance_NothingElse(t *testing.T) {
 	}
 }
 
+// A broker that is away comes behind those that are slow or have refused, for as
+// long as it is away.
+func TestAvoidance_Away(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAvoidance(false)
+		queues := brokersOf("a", "b")
+		goesTo := func(when string, want ...string) {
+			t.Helper()
+			for n, b := range want {
+				if got := a.choose(queues, uint32(n)).Broker; got != b {
+					t.Errorf("%s turn %d goes to %s", when, n, got)
+				}
+			}
+		}
+		a.failed("a")
+		if !a.probe("a") || a.probe("a") {
+			t.Error("a broker is asked by nobody, or twice")
+		}
+		time.Sleep(lastFor)
+		a.took("b", 600*time.Millisecond)
+		goesTo("with b slow", "b", "b")
+		a.failed("b")
+		goesTo("with b just having refused", "b", "b")
+		time.Sleep(time.Hour)
+		goesTo("an hour later", "b", "b")
+		if !a.probe("b") {
+			t.Error("b is asked by nobody")
+		}
+		goesTo("with both away", "a", "b")
+		a.back("a")
+		a.probed("a")
+		goesTo("with a back", "a", "a")
+	})
+}
+
 // Turns go around all queues.
 func TestAvoidance_RoundRobin(t *testing.T) {
 	t.Parallel()

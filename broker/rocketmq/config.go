@@ -49,7 +49,7 @@ type Config struct {
 	// NoAvoidance sends to brokers in turn, whatever they have answered.
 	// Defaults to false: a broker that failed or was slow is left out for the
 	// time that RocketMQ's table of latencies says, and one that did not answer
-	// is asked every 2 s and left out until it does.
+	// is asked every 2 s and left out until it does, also for one that is slow.
 	NoAvoidance bool
 	// NoGathering sends every message of a call with one message by itself.
 	// Defaults to false: what many calls send to a queue at the same time goes

@@ -49,7 +49,6 @@ func (c *conn) probe(q Queue) {
 			c.avoid.back(q.Broker)
 			return
 		}
-		c.avoid.failed(q.Broker)
 	}
 }
 

@@ -68,6 +68,25 @@ func TestDetect_ComesBack(t *testing.T) {
 	})
 }
 
+// Nothing goes to a broker that is away because the other one is slow.
+func TestDetect_SlowBeforeAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn := twoMasters(t, rocketmq.Config{})
+		c.wentTo(conn, 2)
+		c.with(func() {
+			c.brokers["b"].onSend = func(remoting.SendMessage, int) *remoting.Command { time.Sleep(600 * time.Millisecond); return nil }
+		})
+		c.brokers["a"].master.set(down)
+		c.wentTo(conn, 2) // one of them fails
+		for n := range 20 {
+			if r := sendOne(t.Context(), conn, &driver.Message{Topic: "t"}); r.Err != nil {
+				t.Errorf("send %d: %v", n, r.Err)
+			}
+		}
+	})
+}
+
 // One that answered with an error is not asked: its time decides.
 func TestDetect_RefusalsWait(t *testing.T) {
 	t.Parallel()
