@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded"
 	"github.com/sluicemq/sluice/broker/remoting"
+	"github.com/sluicemq/sluice/broker/remoting/message"
 	"github.com/sluicemq/sluice/broker/remoting/rpc"
 	"github.com/sluicemq/sluice/broker/server"
 )
@@ -43,6 +45,35 @@ func TestCompress_EmptyBodyHasBytes(t *testing.T) {
 		if got, err := remoting.Inflate(flag, body, 0); err != nil || len(got) != 0 {
 			t.Errorf("it is read as %q, %v", got, err)
 		}
+	}
+}
+
+// Brokers write the properties of a batch and their own behind those of each
+// message, and the length in two bytes that wrap: a record that nobody can read.
+func TestProperties_LeaveRoomForTheBroker(t *testing.T) {
+	c, _ := isolated(t)
+	var largest outgoing
+	for n := 32_000; ; n++ {
+		o := outgoing{m: &driver.Message{Topic: "t", Properties: map[string]string{"p": strings.Repeat("x", n)}}, r: &driver.SendResult{}}
+		if err := c.accept(&o, 1); err != nil {
+			if err.Code != driver.InvalidArgument || !strings.Contains(err.Error(), fmt.Sprint(len(largest.props)+1, " bytes on the wire, at most ", len(largest.props))) {
+				t.Error(err)
+			}
+			break
+		}
+		largest = o
+	}
+	group := strings.Repeat("g", maxGroup)
+	cluster := "CLUSTER\x01" + strings.Repeat("c", 127) + "\x02MSG_REGION\x01DefaultRegion\x02TRACE_ON\x01true\x02"
+	for what, own := range map[string]string{
+		"a batch": batchProperties, "a half message": message.TranMsg + "\x01true\x02" + message.ProducerGroup + "\x01" + group + "\x02",
+	} {
+		if n := len(largest.props) + len(own) + len(cluster); n > message.MaxProperties {
+			t.Errorf("a message of %s has %d bytes of properties at the broker, which writes %d at most", what, n, message.MaxProperties)
+		}
+	}
+	if n := len(largest.props); n < message.MaxProperties-512 {
+		t.Errorf("only %d bytes of properties are taken", n)
 	}
 }
 

@@ -41,8 +41,8 @@ func (c *conn) properties(m *driver.Message, id string, d delay) (props, own str
 	name, value := d.property()
 	b = message.AppendProperty(b, name, value)
 	b = message.AppendProperties(b, m.Properties)
-	if len(b) > message.MaxProperties {
-		return "", "", fmt.Errorf("properties have %d bytes on the wire, at most %d are allowed", len(b), message.MaxProperties)
+	if len(b) > envelope.MaxProperties {
+		return "", "", fmt.Errorf("properties have %d bytes on the wire, at most %d are allowed", len(b), envelope.MaxProperties)
 	}
 	props = string(b)
 	return props, props[end-len(id) : end], nil // one memory for both

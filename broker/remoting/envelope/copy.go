@@ -58,8 +58,10 @@ func (c Copy) Dead(group string, queue int, now time.Time) {
 
 func deadTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// mostProperties leaves room for what brokers add.
-const mostProperties = message.MaxProperties - 512
+// MaxProperties is the most bytes of properties that a client sends with a
+// message: it leaves room for what brokers add, and for the group of a half
+// message.
+const MaxProperties = message.MaxProperties - 512
 
 // Encode answers the properties and what of added fits beside them, the
 // shortest first: a stack that is too long must not keep a message from its
@@ -75,7 +77,7 @@ func (c Copy) Encode(added map[string]string) []byte {
 		}
 		was, had := c.props[name]
 		c.props[name] = added[name]
-		if next := message.AppendProperties(nil, c.props); len(next) <= mostProperties {
+		if next := message.AppendProperties(nil, c.props); len(next) <= MaxProperties {
 			b = next
 			continue
 		}

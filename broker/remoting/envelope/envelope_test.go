@@ -109,7 +109,7 @@ func TestCopy_AddedFits(t *testing.T) {
 		}
 		s := message.Stored{Topic: "t", Properties: string(message.AppendProperties(nil, user))}
 		b := envelope.NewCopy(&s, "id").Encode(added)
-		if len(b) > message.MaxProperties-512 {
+		if len(b) > envelope.MaxProperties {
 			t.Fatalf("the properties have %d bytes", len(b))
 		}
 		got := message.ParseProperties(string(b))
