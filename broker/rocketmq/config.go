@@ -161,8 +161,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.BatchSize < 0 || c.BatchSize > batchRoom {
 		return c, fmt.Errorf("batch size of %d bytes; it takes 1 to %d", c.BatchSize, batchRoom)
 	}
-	if c.Delay > driver.AnyTime || !slices.IsSorted(c.DelayLevels) {
-		return c, fmt.Errorf("delay of granularity %d by the levels %v; it takes Levels or AnyTime, and levels that ascend", c.Delay, c.DelayLevels)
+	if c.Delay > driver.AnyTime || !slices.IsSorted(c.DelayLevels) || len(c.DelayLevels) > 0 && c.DelayLevels[0] <= 0 {
+		return c, fmt.Errorf("delay of granularity %d by the levels %v; it takes Levels or AnyTime, and levels above 0 that ascend", c.Delay, c.DelayLevels)
+	}
+	if c.Compression < 0 || c.Compression > remoting.CompressionZLIB {
+		return c, fmt.Errorf("compression by %s; it takes remoting.CompressionLZ4, CompressionZSTD or CompressionZLIB", c.Compression)
 	}
 	for what, d := range map[string]time.Duration{
 		"timeout": c.Timeout, "revoke timeout": c.RevokeTimeout, "pull wait": c.PullWait, "period of routes": c.RouteEvery,

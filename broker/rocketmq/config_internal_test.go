@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluicemq/sluice/broker/remoting"
 )
 
 func TestParseURL(t *testing.T) {
@@ -40,6 +42,7 @@ func TestConfig(t *testing.T) {
 	}
 	edge := good
 	edge.Linger, edge.BatchSize = time.Second, 4_128_768
+	edge.Compression, edge.DelayLevels = remoting.CompressionLZ4, []time.Duration{1}
 	if _, err := edge.withDefaults(); err != nil {
 		t.Error(err)
 	}
@@ -55,6 +58,10 @@ func TestConfig(t *testing.T) {
 		"negative batch size": func(c *Config) { c.BatchSize = -1 },
 		"large batch size":    func(c *Config) { c.BatchSize = maxBody },
 		"negative period":     func(c *Config) { c.CommitEvery = -1 },
+		"unknown compression": func(c *Config) { c.Compression = 4 },
+		"negative level":      func(c *Config) { c.DelayLevels = []time.Duration{-1, 1} },
+		"level of zero":       func(c *Config) { c.DelayLevels = []time.Duration{0, time.Second} },
+		"levels descending":   func(c *Config) { c.DelayLevels = []time.Duration{time.Second, 1} },
 	} {
 		bad := good
 		change(&bad)
