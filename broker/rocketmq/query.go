@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -30,8 +31,9 @@ func (x query) ByID(ctx context.Context, topic, id string) (*driver.Delivery, er
 	if id == "" {
 		return nil, driver.Errorf(driver.InvalidArgument, op, "the id is empty")
 	}
-	if d, err := x.byUniqueID(ctx, op, r, topic, id); d != nil || err != nil && err.Code != driver.NotFound {
-		return d, asError(err)
+	d, failed := x.byUniqueID(ctx, op, r, topic, id)
+	if d != nil {
+		return d, nil
 	}
 	host, at, parseErr := message.ParseOffsetID(id)
 	if parseErr == nil {
@@ -43,6 +45,9 @@ func (x query) ByID(ctx context.Context, topic, id string) (*driver.Delivery, er
 			}
 			return x.byOffset(ctx, op, addr, topic, at)
 		}
+	}
+	if failed != nil && failed.Code != driver.NotFound {
+		return nil, failed
 	}
 	return nil, driver.Errorf(driver.NotFound, op, "there is none")
 }
@@ -63,15 +68,12 @@ func (x query) route(ctx context.Context, op, topic string) (*route, *driver.Err
 
 func (x query) byUniqueID(ctx context.Context, op string, r *route, topic, id string) (*driver.Delivery, *driver.Error) {
 	found, err := x.find(ctx, op, r, remoting.QueryMessage{Topic: topic, Key: id, MaxNum: queryMost, End: math.MaxInt64, UniqueKey: true})
-	if err != nil {
-		return nil, err
-	}
 	for _, d := range found {
 		if d.ID == id {
 			return d, nil
 		}
 	}
-	return nil, nil
+	return nil, err
 }
 
 // byOffset reads the message at a physical offset, if it is one of the topic.
@@ -112,33 +114,45 @@ func (x query) number(ctx context.Context, d *driver.Delivery) {
 	}
 }
 
-// find asks every broker of a topic.
+// find asks every broker of a topic, all at once. It answers what it has found
+// also when some of them have failed: that one is away is no fault of the others.
 func (x query) find(ctx context.Context, op string, r *route, q remoting.QueryMessage) ([]*driver.Delivery, *driver.Error) {
+	brokers := r.brokersOf()
+	found, errs := make([][]*driver.Delivery, len(brokers)), make([]*driver.Error, len(brokers))
+	var asked sync.WaitGroup
+	for i, broker := range brokers {
+		asked.Go(func() { found[i], errs[i] = x.findAt(ctx, op, broker, q) })
+	}
+	asked.Wait()
+	var failed *driver.Error
+	for _, err := range errs {
+		if err != nil && (failed == nil || failed.Code == driver.NotFound) {
+			failed = err
+		}
+	}
+	return slices.Concat(found...), failed
+}
+
+// findAt asks one broker.
+func (x query) findAt(ctx context.Context, op, broker string, q remoting.QueryMessage) ([]*driver.Delivery, *driver.Error) {
+	addr, err := x.c.writer(op, broker)
+	if err != nil {
+		return nil, err
+	}
 	req := &remoting.Command{Code: remoting.ReqQueryMessage}
 	q.AppendTo(&req.Fields)
-	var out []*driver.Delivery
-	for _, broker := range r.brokersOf() {
-		addr, err := x.c.writer(op, broker)
-		if err != nil {
-			return out, err
-		}
-		a, err := x.c.call(ctx, op, addr, req, false, remoting.ResQueryNotFound)
-		if err != nil {
-			return out, err
-		}
-		if a.Code == remoting.ResQueryNotFound {
-			continue
-		}
-		found, decodeErr := deliveries(a.Body)
-		if decodeErr != nil {
-			return out, driver.Errorf(driver.Corrupt, op, "%w", decodeErr)
-		}
-		for _, d := range found {
-			x.number(ctx, d)
-		}
-		out = append(out, found...)
+	a, err := x.c.call(ctx, op, addr, req, false, remoting.ResQueryNotFound)
+	if err != nil || a.Code == remoting.ResQueryNotFound {
+		return nil, err
 	}
-	return out, nil
+	found, decodeErr := deliveries(a.Body)
+	if decodeErr != nil {
+		return nil, driver.Errorf(driver.Corrupt, op, "%w", decodeErr)
+	}
+	for _, d := range found {
+		x.number(ctx, d)
+	}
+	return found, nil
 }
 
 // deliveries reads the messages of an answer.
@@ -159,7 +173,8 @@ func deliveries(body []byte) ([]*driver.Delivery, error) {
 }
 
 // ByKey finds messages by a business key; see [driver.MessageQuery]. A broker
-// answers its 64 newest ones at most.
+// answers its 64 newest ones at most. With the error of a broker comes what the
+// others have.
 func (x query) ByKey(ctx context.Context, topic, key string, tr driver.TimeRange, limit int) ([]*driver.Delivery, error) {
 	op := fmt.Sprintf("find messages of %s by key %s", topic, key)
 	r, err := x.route(ctx, op, topic)
@@ -179,14 +194,11 @@ func (x query) ByKey(ctx context.Context, topic, key string, tr driver.TimeRange
 		q.End = tr.To.UnixMilli()
 	}
 	found, err := x.find(ctx, op, r, q)
-	if err != nil {
-		return nil, err
-	}
 	found = slices.DeleteFunc(found, func(d *driver.Delivery) bool { return !slices.Contains(d.Keys, key) || !tr.Contains(d.StoredAt) })
 	slices.SortStableFunc(found, func(a, b *driver.Delivery) int {
 		return cmp.Or(a.StoredAt.Compare(b.StoredAt), cmp.Compare(a.OffsetID, b.OffsetID))
 	})
-	return found[:min(limit, len(found))], nil
+	return found[:min(limit, len(found))], asError(err)
 }
 
 // Browse reads a queue without a group; see [driver.MessageQuery].

@@ -382,6 +382,8 @@ func (p *pair) other(from *peer, req *remoting.Command, master bool) *remoting.C
 		return a
 	case remoting.ReqGetConsumerConnections:
 		return &remoting.Command{Code: remoting.ResConsumerNotOnline}
+	case remoting.ReqQueryMessage, remoting.ReqViewMessageByID:
+		return p.query(req)
 	case remoting.ReqLockBatch, remoting.ReqUnlockBatch:
 		return p.lock(req)
 	default:
