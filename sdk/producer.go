@@ -20,6 +20,7 @@ const (
 	Stored             = driver.Stored
 	StoredUnflushed    = driver.StoredUnflushed
 	StoredUnreplicated = driver.StoredUnreplicated
+	StoredNoReplica    = driver.StoredNoReplica
 	Unconfirmed        = driver.Unconfirmed
 )
 
@@ -235,7 +236,7 @@ func (t *transmission) try(ctx context.Context) error {
 		if a.Err == nil {
 			*r = SendResult{
 				ID: r.ID, OffsetID: a.OffsetID, Topic: r.Topic, Lane: a.Lane, Queue: a.Queue,
-				Offset: a.Offset, Recall: a.Recall, Status: a.Status, MaybeDone: r.MaybeDone, Attempts: r.Attempts,
+				Offset: a.Offset, Recall: a.Recall, Status: a.Status, MaybeDone: r.MaybeDone || a.MaybeDone, Attempts: r.Attempts,
 			}
 			continue
 		}

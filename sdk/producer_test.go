@@ -301,6 +301,19 @@ func TestSendDeadline(t *testing.T) {
 	}
 }
 
+// A second copy that the driver has made is told like one of another try.
+func TestSend_CopyOfTheDriver(t *testing.T) {
+	t.Parallel()
+	conn := newConn()
+	conn.answer = func(_ context.Context, _ int, req driver.SendRequest) []driver.SendResult {
+		return []driver.SendResult{{ID: req.Messages[0].ID, Status: driver.StoredNoReplica, MaybeDone: true}}
+	}
+	r, err := client(t, conn, nil).Producer().Send(t.Context(), "bills", 1)
+	if err != nil || r.Status != sdk.StoredNoReplica || r.Status.String() != "stored_no_replica" || !r.MaybeDone || r.Attempts != 1 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
 func TestSendBatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

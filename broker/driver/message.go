@@ -52,6 +52,9 @@ type SendResult struct {
 	// where the broker gives none.
 	Recall string
 	Status SendStatus
+	// MaybeDone: another broker has a copy besides, or may have, because the
+	// driver was set to try a second one.
+	MaybeDone bool
 	// Err is nil or unwraps to [*Error]; then Status is [NotStored].
 	Err error
 }
@@ -68,6 +71,8 @@ const (
 	StoredUnflushed
 	// StoredUnreplicated: stored here, but no replica confirmed in time.
 	StoredUnreplicated
+	// StoredNoReplica: stored here, and no replica is there, or none that keeps up.
+	StoredNoReplica
 	// Unconfirmed: handed over without an answer (one-way).
 	Unconfirmed
 )
@@ -81,6 +86,8 @@ func (s SendStatus) String() string {
 		return "stored_unflushed"
 	case StoredUnreplicated:
 		return "stored_unreplicated"
+	case StoredNoReplica:
+		return "stored_no_replica"
 	case Unconfirmed:
 		return "unconfirmed"
 	default:

@@ -51,6 +51,13 @@ type Config struct {
 	// time that RocketMQ's table of latencies says, and one that did not answer
 	// is asked every 2 s and left out until it does, also for one that is slow.
 	NoAvoidance bool
+	// RetryAnotherBroker sends a message to another broker as well when the first
+	// one has stored it less safely than it should: not flushed or replicated in
+	// time, or without a replica (retryAnotherBrokerWhenNotStoreOK). The result is
+	// that of the safer copy, and its MaybeDone says that there may be two. A
+	// message with a queue or an ordering key has no other place. Defaults to
+	// false: what the broker said is in the result.
+	RetryAnotherBroker bool
 	// NoGathering sends every message of a call with one message by itself.
 	// Defaults to false: what many calls send to a queue at the same time goes
 	// together in one request, as long as two are on their way.

@@ -82,12 +82,63 @@ func (c *conn) Send(ctx context.Context, req driver.SendRequest) []driver.SendRe
 		out = append(out, o)
 	}
 	out = c.route(ctx, out)
-	if len(out) == 1 && !req.NoAck && c.gather.takes(&out[0]) {
-		c.gather.send(ctx, out)
-	} else {
-		c.sendLanes(ctx, out, req.NoAck)
+	c.sendAll(ctx, out, req.NoAck)
+	if c.cfg.RetryAnotherBroker {
+		c.sendCopies(ctx, out)
 	}
 	return results
+}
+
+// sendAll sends messages that have their queues.
+func (c *conn) sendAll(ctx context.Context, out []outgoing, oneWay bool) {
+	if len(out) == 1 && !oneWay && c.gather.takes(&out[0]) {
+		c.gather.send(ctx, out)
+	} else {
+		c.sendLanes(ctx, out, oneWay)
+	}
+}
+
+// sendCopies sends what is stored less safely than it should be to another broker
+// as well. The first copy counts, unless the second one is safe.
+func (c *conn) sendCopies(ctx context.Context, out []outgoing) {
+	var copies []outgoing
+	var firsts []*driver.SendResult
+	others := map[Queue]Queue{}
+	for _, o := range out {
+		if s := o.r.Status; !o.spare || s == driver.NotStored || s == driver.Stored || s == driver.Unconfirmed {
+			continue
+		}
+		r, err := c.routeFor(ctx, o.m.Topic)
+		if err != nil {
+			continue
+		}
+		other, ok := others[o.queue]
+		if !ok {
+			elsewhere := slices.DeleteFunc(slices.Clone(r.write), func(q Queue) bool { return q.Broker == o.queue.Broker })
+			if len(elsewhere) == 0 {
+				continue // the route has changed
+			}
+			other = c.avoid.choose(elsewhere, c.turn.Add(1))
+			others[o.queue] = other
+		}
+		firsts = append(firsts, o.r)
+		o.r = &driver.SendResult{ID: o.id, Offset: -1}
+		o.queue = other
+		o.number, o.name = r.lane(other)
+		copies = append(copies, o)
+	}
+	if len(copies) == 0 {
+		return
+	}
+	c.sendAll(ctx, copies, false)
+	for i, first := range firsts {
+		second := copies[i].r
+		e, failed := errors.AsType[*driver.Error](second.Err)
+		if second.Status == driver.Stored {
+			*first = *second
+		}
+		first.MaybeDone = !failed || e.MaybeDone
+	}
 }
 
 // withTopic gives an error the name of what failed.
@@ -423,8 +474,10 @@ func status(code int) driver.SendStatus {
 		return driver.Stored
 	case remoting.ResFlushDiskTimeout:
 		return driver.StoredUnflushed
-	case remoting.ResSlaveNotAvailable, remoting.ResFlushSlaveTimeout:
+	case remoting.ResFlushSlaveTimeout:
 		return driver.StoredUnreplicated
+	case remoting.ResSlaveNotAvailable:
+		return driver.StoredNoReplica
 	default:
 		return driver.NotStored
 	}

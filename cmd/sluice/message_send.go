@@ -383,6 +383,8 @@ func (r *remote) sent(s cluster.Sent, timed bool) error {
 		note += ", not known to be on disk"
 	case cluster.StoredUnreplicated:
 		note += ", not known to be on a replica"
+	case cluster.StoredNoReplica:
+		note += ", on no replica"
 	}
 	return r.done(s, "sent %s to %s: broker %s, queue %d, offset %d%s", s.ID, s.Topic, s.Broker, s.Queue, s.Offset, note)
 }

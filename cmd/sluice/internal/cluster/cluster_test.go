@@ -292,7 +292,7 @@ func TestCluster_SendStatus(t *testing.T) {
 	}
 	for code, want := range map[int]string{
 		remoting.ResSuccess: cluster.Stored, remoting.ResFlushDiskTimeout: cluster.StoredUnflushed,
-		remoting.ResFlushSlaveTimeout: cluster.StoredUnreplicated, remoting.ResSlaveNotAvailable: cluster.StoredUnreplicated,
+		remoting.ResFlushSlaveTimeout: cluster.StoredUnreplicated, remoting.ResSlaveNotAvailable: cluster.StoredNoReplica,
 	} {
 		b.on(remoting.ReqSendMessageV2, func(_, resp *remoting.Command) {
 			resp.Code = code

@@ -27,6 +27,7 @@ const (
 	Stored             = "stored"              // Stored: as durable as the broker promises.
 	StoredUnflushed    = "stored_unflushed"    // StoredUnflushed: not known to be on disk.
 	StoredUnreplicated = "stored_unreplicated" // StoredUnreplicated: not known to be on a replica.
+	StoredNoReplica    = "stored_no_replica"   // StoredNoReplica: there is no replica, or none that keeps up.
 )
 
 // Sent is where a message went.
@@ -118,8 +119,10 @@ func (s *Sender) Send(ctx context.Context, m Outgoing) (Sent, error) {
 	switch resp.Code {
 	case remoting.ResFlushDiskTimeout:
 		sent.Status = StoredUnflushed
-	case remoting.ResFlushSlaveTimeout, remoting.ResSlaveNotAvailable:
+	case remoting.ResFlushSlaveTimeout:
 		sent.Status = StoredUnreplicated
+	case remoting.ResSlaveNotAvailable:
+		sent.Status = StoredNoReplica
 	}
 	return sent, nil
 }
