@@ -53,6 +53,7 @@ type pair struct {
 	onSend func(h remoting.SendMessage, code int) *remoting.Command
 	sends  []remoting.SendMessage
 	sizes  []int // messages in each send
+	ends   []remoting.EndTransaction
 	marks  []string
 	calls  map[int]int // requests by code
 	epoch  int
@@ -382,6 +383,10 @@ func (p *pair) other(from *peer, req *remoting.Command, master bool) *remoting.C
 		return a
 	case remoting.ReqGetConsumerConnections:
 		return &remoting.Command{Code: remoting.ResConsumerNotOnline}
+	case remoting.ReqEndTransaction:
+		x, _ := remoting.DecodeEndTransaction(req.Fields)
+		p.ends = append(p.ends, x)
+		return ok()
 	case remoting.ReqQueryMessage, remoting.ReqViewMessageByID:
 		return p.query(req)
 	case remoting.ReqLockBatch, remoting.ReqUnlockBatch:

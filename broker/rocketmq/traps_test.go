@@ -434,10 +434,11 @@ func TestTrap_ClusterAway(t *testing.T) {
 		}
 		for what, err := range map[string]error{
 			"send":    sendOne(t.Context(), conn, &driver.Message{Topic: "t"}).Err,
-			"unknown": sendOne(t.Context(), conn, &driver.Message{Topic: "never seen"}).Err,
+			"unknown": sendOne(t.Context(), conn, &driver.Message{Topic: "never-seen"}).Err,
 			"health":  conn.Health(t.Context()),
 		} {
-			if code := driver.CodeOf(err); code != driver.Unavailable && what != "unknown" || err == nil {
+			var e *driver.Error
+			if !errors.As(err, &e) || e.Code != driver.Unavailable || !e.Retryable || what != "send" && e.MaybeDone {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
