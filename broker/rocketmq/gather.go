@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +16,9 @@ import (
 // queue of a topic at one broker, are under way before further ones gather: one
 // that the broker works on, and one on its way.
 const underWay = 2
+
+// idleQueues is how many queues are remembered although nobody sends to them.
+const idleQueues = 1024
 
 // gatherer puts messages of calls at the same time into one request. Without
 // [Config].Linger nobody waits for others: a message goes out by itself unless
@@ -31,6 +35,7 @@ type gatherer struct {
 	mu     sync.Mutex
 	closed bool
 	lanes  map[Queue]*gathering
+	most   int // lanes before those that are idle are forgotten
 }
 
 // gathering is what is on its way and what waits for one queue; with the number
@@ -58,7 +63,7 @@ type gathered struct {
 }
 
 func newGatherer(c *conn) *gatherer {
-	return &gatherer{c: c, root: context.WithoutCancel(c.root), lanes: map[Queue]*gathering{}}
+	return &gatherer{c: c, root: context.WithoutCancel(c.root), lanes: map[Queue]*gathering{}, most: idleQueues}
 }
 
 // takes reports whether a message may go with others in one request.
@@ -113,6 +118,7 @@ func (g *gatherer) join(o *outgoing) (*gathering, *gathered, int) {
 	defer g.mu.Unlock()
 	l := g.lanes[key]
 	if l == nil {
+		g.forget()
 		l = &gathering{}
 		g.lanes[key] = l
 	}
@@ -144,6 +150,15 @@ func (g *gatherer) join(o *outgoing) (*gathering, *gathered, int) {
 		b.fill()
 	}
 	return l, b, i
+}
+
+// forget drops the queues that nobody sends to, once there are many; g.mu is held.
+func (g *gatherer) forget() {
+	if len(g.lanes) < g.most {
+		return
+	}
+	maps.DeleteFunc(g.lanes, func(_ Queue, l *gathering) bool { return l.busy == 0 && len(l.batches) == 0 })
+	g.most = max(idleQueues, 2*len(g.lanes))
 }
 
 // fill ends the time in which others may come; g.mu is held.

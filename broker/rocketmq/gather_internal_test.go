@@ -1,6 +1,7 @@
 package rocketmq
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -254,6 +255,47 @@ func testClose(t *testing.T, cfg Config, sent int) {
 	if took := time.Since(began); took > 0 || unsent != 1 || len(asked) > 0 {
 		t.Errorf("%d are said to be not sent, want 1; %d more were sent in %v", unsent, len(asked), took)
 	}
+}
+
+// Queues that nobody sends to any more are forgotten, those with work are not.
+func TestGather_ForgetsIdleQueues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var held []asking
+		c, w := openWire(t, Config{}, func(w *wire, a asking) {
+			if bytes.Contains(a.frame, []byte("busy")) {
+				a.frame = nil
+				held = append(held, a)
+				return
+			}
+			w.stored(a, 1)
+		})
+		send := func(topic string) {
+			if r := c.Send(t.Context(), driver.SendRequest{Messages: []*driver.Message{{Topic: topic, Body: []byte("m")}}})[0]; r.Err != nil {
+				t.Error(r.Err)
+			}
+		}
+		var wg sync.WaitGroup
+		for range underWay + 1 {
+			wg.Go(func() { send("busy") })
+		}
+		synctest.Wait()
+		for i := range 3 * idleQueues {
+			send(fmt.Sprint("topic-", i))
+		}
+		if n := len(c.gather.lanes); n > idleQueues || c.gather.lanes[Queue{"busy", "b", -1}] == nil {
+			t.Errorf("%d queues are remembered, want %d at most, and the one with work", n, idleQueues)
+		}
+		for range 2 { // those on their way, and what has gathered behind them
+			w.tell(func() {
+				for _, a := range held {
+					w.stored(a, 1)
+				}
+				held = nil
+			})
+			synctest.Wait()
+		}
+		wg.Wait()
+	})
 }
 
 // With a linger messages wait for others of their queue, a lone one exactly so
