@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -329,6 +330,101 @@ func TestCluster_SlaveAlone(t *testing.T) {
 		time.Sleep(40 * time.Second)
 		if got := next.bodies(); len(got) != 0 {
 			t.Errorf("a new member got %q again", got)
+		}
+	})
+}
+
+// A new group begins at the end while there is no master: where it began is
+// stored when that is back, or a crash would skip what is not settled.
+func TestCluster_FirstPositionAtASlave(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, true, "a")
+		c.topic("t", 1)
+		a := c.brokers["a"]
+		producer := c.open(rocketmq.Config{}, "producer")
+		defer func() { _ = producer.Close(context.Background()) }()
+		fill(t, producer, "t", 0, 2)
+		a.master.set(down)
+		c.with(func() { a.deposed = true })
+		conn := c.open(rocketmq.Config{}, "client")
+		hold := make(chan struct{})
+		m := newConsumer(t)
+		m.handle = func(driver.Lane, *driver.Delivery) driver.Settlement {
+			<-hold
+			return driver.Settlement{Outcome: driver.Return}
+		}
+		latest := spec
+		latest.From = driver.Position{Kind: driver.Latest}
+		m.join(conn, latest)
+		time.Sleep(20 * time.Second)
+		c.with(func() { a.deposed = false; clear(a.offsets) }) // a slave gets what its master has
+		a.master.set(up)
+		time.Sleep(40 * time.Second)
+		fill(t, producer, "t", 2, 2)
+		time.Sleep(10 * time.Second)
+		c.with(func() {
+			if at, ok := a.offsets[offsetKey("g", "t", 0)]; !ok || at != 2 {
+				t.Errorf("the master has the position %d (%v), the group began at 2", at, ok)
+			}
+		})
+		close(hold)
+		if err := conn.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What the broker has behind a lost connection is further than this member, as
+// when its queue had another owner meanwhile: it is not put back. An operator who
+// moves the group back afterwards does it.
+func TestCluster_PositionIsNotPutBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, a, conn := one(t)
+		m := newConsumer(t)
+		m.limit = 1
+		hold := make(chan struct{})
+		var over atomic.Bool
+		m.handle = func(_ driver.Lane, d *driver.Delivery) driver.Settlement {
+			if over.Load() {
+				time.Sleep(time.Hour)
+			} else if d.Offset >= 4 {
+				<-hold
+			}
+			return driver.Settlement{Outcome: driver.Ack}
+		}
+		m.join(conn, spec)
+		fill(t, conn, "t", 0, 10)
+		time.Sleep(5 * time.Second)
+		if at := c.position(); at != 4 {
+			t.Errorf("the position is %d, want 4", at)
+		}
+		a.master.set(down)
+		c.with(func() { a.offsets[offsetKey("g", "t", 0)] = 9 })
+		a.master.set(up)
+		time.Sleep(3 * time.Second)
+		hold <- struct{}{}
+		for range 30 {
+			time.Sleep(time.Second)
+			if at := c.position(); at != 9 {
+				t.Errorf("the position is %d, somebody was at 9", at)
+				break
+			}
+		}
+		close(hold)
+		time.Sleep(5 * time.Second)
+		if at := c.position(); at != 10 {
+			t.Errorf("the position is %d, all 10 are settled", at)
+		}
+		over.Store(true)
+		a.master.set(down)
+		a.master.set(up)
+		time.Sleep(3 * time.Second)
+		c.reset(2)
+		time.Sleep(3 * time.Second)
+		if at := c.position(); at != 2 {
+			t.Errorf("the position is %d, the operator has said 2", at)
 		}
 	})
 }

@@ -62,7 +62,8 @@ type feed struct {
 	buffered  int    // messages that wait for their first Fetch
 	epoch     int    // counts moves of the position
 	stopPull  func() // ends the pull under way; nil if there is none
-	committed int64  // what the broker is known to know
+	committed int64  // what the broker is known to know; below zero: it is told, whatever it knows
+	by        *link  // to the master that knows it, nil if none does
 	gap       *driver.GapError
 	replica   int64 // number of the broker to pull from
 	begun     bool  // the position is known
@@ -140,13 +141,9 @@ func (f *feed) run() {
 	if !f.lease.acquire() {
 		return
 	}
-	start, ok := f.start()
-	if !ok {
+	if !f.start() {
 		return
 	}
-	f.mu.Lock()
-	f.next, f.committed, f.begun = start, start, true
-	f.mu.Unlock()
 	for _, l := range f.lanes {
 		l.sub.ev.Assigned(l)
 	}
@@ -505,37 +502,46 @@ func (f *feed) move(ctx context.Context, offset int64) *driver.Error {
 	return f.commit(ctx)
 }
 
-// commit stores the position, if it has changed.
+// commit stores the position, if it has changed, or if the master may not have it
+// any more: another one has taken its place, or the connection to it was lost. A
+// higher position that the master has then stays, for it is somebody else's.
 func (f *feed) commit(ctx context.Context) *driver.Error {
 	if !f.committing.take(ctx) {
 		return driver.FromContext(ctx, "store a position of group "+f.g.name+" on "+f.queue.String(), false)
 	}
 	defer f.committing.give()
+	by := f.keeper()
 	f.mu.Lock()
 	at, epoch := f.positionLocked(), f.epoch
-	known := f.committed == at
+	changed, moved, doubtful := f.committed != at, f.committed < 0, by != nil && by != f.by
 	f.mu.Unlock()
-	if known {
+	if !changed && !doubtful {
 		return nil
 	}
-	op := fmt.Sprintf("store position %d of group %s on %s", at, f.g.name, f.queue)
-	kept := true
-	if f.spec().Broadcast {
-		if err := f.c.local.set(f.g.name, f.queue, at); err != nil {
-			return driver.Errorf(driver.Unavailable, op, "%w", err)
-		}
-	} else {
-		var err *driver.Error
-		if kept, err = f.c.storePosition(ctx, op, f.g.name, f.queue, at); err != nil {
+	if doubtful && !moved {
+		has, err := f.c.position(ctx, f.g.name, f.queue)
+		if err != nil {
 			return err
 		}
+		if has > at {
+			f.told(epoch, at, nil)
+			return nil
+		}
 	}
+	kept, err := f.store(ctx, fmt.Sprintf("store position %d of group %s on %s", at, f.g.name, f.queue), at)
+	if kept {
+		f.told(epoch, at, by)
+	}
+	return err
+}
+
+// told notes the position that a broker knows, unless it was moved since.
+func (f *feed) told(epoch int, at int64, by *link) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.epoch == epoch && kept {
-		f.committed = at
+	if f.epoch == epoch {
+		f.committed, f.by = at, by
 	}
-	return nil
 }
 
 // passOn stores the oldest message for nobody here once more behind the

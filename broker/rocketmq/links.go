@@ -224,6 +224,16 @@ func (s *links) within(ctx context.Context, limit time.Duration, addr string) (*
 	return l, left, err
 }
 
+// open is the connection to addr, nil if there is none.
+func (s *links) open(addr string) *link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.links[addr]; l != nil && l.connected() && l.err == nil {
+		return l
+	}
+	return nil
+}
+
 // version is the release of a server; 0 while it has not answered anything.
 func (s *links) version(addr string) int {
 	s.mu.Lock()

@@ -28,7 +28,7 @@ func (c *conn) storePosition(ctx context.Context, op, group string, q Queue, at 
 	remoting.UpdateOffset{Group: group, Topic: q.Topic, QueueID: int32(q.ID), CommitOffset: at}.AppendTo(&req.Fields)
 	req.Fields.Add("bname", q.Broker)
 	_, err = c.call(ctx, op, addr, req, true)
-	return master, err
+	return master && err == nil, err
 }
 
 // writer is who is asked about queues: the master, or while there is none a slave.
@@ -147,47 +147,83 @@ func (c *conn) search(ctx context.Context, op string, q Queue, t time.Time, high
 	return at, nil
 }
 
-// start answers where a feed begins; false: it is to end.
-func (f *feed) start() (int64, bool) {
+// keeper is the connection to the master of the queue, nil if there is none, and
+// for positions of broadcast groups, which brokers do not keep.
+func (f *feed) keeper() *link {
+	if f.spec().Broadcast {
+		return nil
+	}
+	addr, ok := f.c.routes.master(f.queue.Broker)
+	if !ok {
+		return nil
+	}
+	return f.c.links.open(addr)
+}
+
+// store stores a position; see [conn.storePosition].
+func (f *feed) store(ctx context.Context, op string, at int64) (kept bool, err *driver.Error) {
+	if !f.spec().Broadcast {
+		return f.c.storePosition(ctx, op, f.g.name, f.queue, at)
+	}
+	if err := f.c.local.set(f.g.name, f.queue, at); err != nil {
+		return false, driver.Errorf(driver.Unavailable, op, "%w", err)
+	}
+	return true, nil
+}
+
+// stored answers the position that is stored, noPosition if there is none.
+func (f *feed) stored() (int64, *driver.Error) {
+	if !f.spec().Broadcast {
+		return f.c.position(f.ctx, f.g.name, f.queue)
+	}
+	at, ok, err := f.c.local.get(f.g.name, f.queue)
+	switch {
+	case err != nil:
+		return 0, driver.Errorf(driver.Corrupt, "find where to begin on "+f.queue.String(), "%w", err)
+	case !ok:
+		return noPosition, nil
+	}
+	return at, nil
+}
+
+// start finds where the feed begins; false: it is to end.
+func (f *feed) start() bool {
 	for f.ctx.Err() == nil {
-		at, err := f.firstOffset()
+		at, by, err := f.firstOffset()
 		if err == nil {
-			return at, true
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.next, f.committed, f.by, f.begun = at, at, by, true
+			return true
 		}
 		f.c.log.Warn("where a queue goes on is not known yet", slog.String("group", f.g.name),
 			slog.String("queue", f.queue.String()), slog.Any("error", err))
 		f.c.wantBeat() // a broker may not know the group
 		sleep(f.ctx, retryAfter)
 	}
-	return 0, false
+	return false
 }
 
 // firstOffset is the position of the group, or where a group without one
-// begins. That is stored at once, so that it does not move with the queue.
-func (f *feed) firstOffset() (int64, *driver.Error) {
-	spec := f.spec()
-	if spec.Broadcast {
-		at, ok, err := f.c.local.get(f.g.name, f.queue)
-		if err != nil {
-			return 0, driver.Errorf(driver.Corrupt, "find where to begin on "+f.queue.String(), "%w", err)
-		}
-		if ok {
-			return at, nil
-		}
-		return f.c.locate(f.ctx, "find where to begin on "+f.queue.String(), f.queue, spec.From)
-	}
-	at, err := f.c.position(f.ctx, f.g.name, f.queue)
+// begins. That is stored at once, so that it does not move with the queue. By is
+// the connection to the master that knows it, nil if none does.
+func (f *feed) firstOffset() (at int64, by *link, err *driver.Error) {
+	by = f.keeper()
+	at, err = f.stored()
 	if err != nil || at != noPosition {
-		return at, err
+		return at, by, err
 	}
-	from := spec.From
+	from := f.spec().From
 	if !slices.Contains(f.lanes[0].sub.began, f.queue) {
 		from = driver.Position{} // it was added since, or is one of retries: all of it is new
 	}
 	at, err = f.c.locate(f.ctx, "find where to begin on "+f.queue.String(), f.queue, from)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	_, err = f.c.storePosition(f.ctx, "store where group "+f.g.name+" begins on "+f.queue.String(), f.g.name, f.queue, at)
-	return at, err
+	kept, err := f.store(f.ctx, "store where group "+f.g.name+" begins on "+f.queue.String(), at)
+	if !kept {
+		by = nil
+	}
+	return at, by, err
 }

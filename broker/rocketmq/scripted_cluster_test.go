@@ -466,6 +466,21 @@ func (p *pair) notify(group string) {
 	}
 }
 
+// reset tells a member of group g that an operator moves it on the first queue.
+func (c *cluster) reset(to int64) {
+	var member *peer
+	c.with(func() {
+		for _, p := range c.brokers["a"].members["g"] {
+			member = p
+		}
+	})
+	table := remoting.OffsetTable{Queues: []remoting.QueuePosition{{MessageQueue: remoting.MessageQueue{Topic: "t", Broker: "a"}, Offset: to}}}
+	member.ask(&remoting.Command{
+		Code: remoting.ReqResetConsumerClientOffset, Fields: remoting.Fields{{Name: "topic", Value: "t"}, {Name: "group", Value: "g"}},
+		Body: table.AppendTo(nil),
+	})
+}
+
 // members are the ids of a group at all masters.
 func (c *cluster) members(group string) []string {
 	c.mu.Lock()

@@ -223,6 +223,61 @@ func TestTrap_BroadcastMissesAfterDisconnect(t *testing.T) {
 	})
 }
 
+// A broadcast member that had nothing to settle on a queue yet began at its end
+// again after each restart.
+func TestTrap_BroadcastBeginsAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c, _, producer := one(t)
+		broadcast := spec
+		broadcast.Broadcast, broadcast.From = true, driver.Position{Kind: driver.Latest}
+		run := func() []string {
+			conn := c.open(rocketmq.Config{OffsetDir: dir}, "stable")
+			m := newConsumer(t)
+			m.join(conn, broadcast)
+			time.Sleep(10 * time.Second)
+			if err := conn.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			return m.bodies()
+		}
+		if got := run(); len(got) != 0 {
+			t.Errorf("from a queue that is empty there came %q", got)
+		}
+		fill(t, producer, "t", 0, 3)
+		if got := run(); !slices.Equal(got, numbered(3)) {
+			t.Errorf("what was sent between two runs came as %q", got)
+		}
+	})
+}
+
+// A group that begins at the end skipped what was sent to a queue before its
+// members knew that it is there.
+func TestTrap_NewQueueBeginsAtTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, broadcast := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c, _, conn := one(t)
+			producer := c.open(rocketmq.Config{RouteEvery: time.Second}, "producer")
+			defer func() { _ = producer.Close(context.Background()) }()
+			m := newConsumer(t)
+			latest := spec
+			latest.Broadcast, latest.From = broadcast, driver.Position{Kind: driver.Latest}
+			m.join(conn, latest)
+			time.Sleep(time.Second)
+			fill(t, producer, "t", 0, 1)
+			c.topic("t", 2)
+			time.Sleep(3 * time.Second)
+			fill(t, producer, "t", 1, 4)
+			time.Sleep(70 * time.Second)
+			if got := m.bodies(); !slices.Equal(got, numbered(5)) {
+				t.Errorf("broadcast %v: there came %q", broadcast, got)
+			}
+		})
+	}
+}
+
 // Ordered and broadcast together waited for a lock that nobody gives.
 func TestTrap_OrderlyBroadcastWaitsForALock(t *testing.T) {
 	t.Parallel()
@@ -334,6 +389,29 @@ func TestTrap_ErrorTakenForNoPosition(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			if got := m.bodies(); !slices.Equal(got, []string{"m002"}) {
 				t.Errorf("%s: there came %q, the position is 2", name, got)
+			}
+		})
+	}
+}
+
+// A broker that was killed came back with older positions, and what was settled
+// came again, to a member that never went away or to the next one.
+func TestTrap_BrokerForgetsPositions(t *testing.T) {
+	t.Parallel()
+	for _, away := range []time.Duration{0, 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			c, a, conn := one(t)
+			m := newConsumer(t)
+			m.join(conn, spec)
+			fill(t, conn, "t", 0, 10)
+			time.Sleep(10 * time.Second)
+			a.master.set(down)
+			c.with(func() { a.offsets[offsetKey("g", "t", 0)] = 4 })
+			time.Sleep(away)
+			a.master.set(up)
+			time.Sleep(time.Minute)
+			if got, at := m.bodies(), c.position(); !slices.Equal(got, numbered(10)) || at != 10 {
+				t.Errorf("away for %v: the position is %d, and there came %q", away, at, got)
 			}
 		})
 	}
