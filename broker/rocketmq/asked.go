@@ -61,10 +61,11 @@ func (c *conn) reset(req *remoting.Command) *remoting.Command {
 			continue
 		}
 		c.log.Info("an operator moves a group", slog.String("group", g.name), slog.String("queue", f.queue.String()), slog.Int64("offset", p.Offset))
+		f.move(p.Offset) // here: of two resets the last one counts
 		c.wg.Go(func() {
 			ctx, cancel := context.WithTimeoutCause(c.root, c.cfg.Timeout, errAttempt)
 			defer cancel()
-			if err := f.move(ctx, p.Offset); err != nil {
+			if err := f.commit(ctx); err != nil {
 				c.log.Warn("a reset was not stored yet", slog.Any("error", err))
 			}
 		})

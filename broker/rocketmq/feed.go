@@ -493,13 +493,12 @@ func (f *feed) moveLocked(offset int64) {
 	f.nudge()
 }
 
-// move sets the position and stores it.
-func (f *feed) move(ctx context.Context, offset int64) *driver.Error {
+// move sets the position, which is to be stored.
+func (f *feed) move(offset int64) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.moveLocked(offset)
 	f.gap = nil
-	f.mu.Unlock()
-	return f.commit(ctx)
 }
 
 // commit stores the position, if it has changed, or if the master may not have it

@@ -197,7 +197,8 @@ func (l *lane) Seek(ctx context.Context, p driver.Position) error {
 	if err != nil {
 		return err
 	}
-	return asError(l.f.move(ctx, at))
+	l.f.move(at)
+	return asError(l.f.commit(ctx))
 }
 
 // revoke lets the subscriber settle its work, and ends the lane.

@@ -193,7 +193,10 @@ func (f *feed) start() bool {
 		if err == nil {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.next, f.committed, f.by, f.begun = at, at, by, true
+			if f.epoch == 0 { // an operator has not moved it meanwhile
+				f.next, f.committed, f.by = at, at, by
+			}
+			f.begun = true
 			return true
 		}
 		f.c.log.Warn("where a queue goes on is not known yet", slog.String("group", f.g.name),

@@ -436,6 +436,53 @@ func TestTrap_PositionBeyondTheEndResetsToZero(t *testing.T) {
 	})
 }
 
+// Of two resets in a row the first one won.
+func TestTrap_ResetsChangePlaces(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			c, _, conn := one(t)
+			if _, err := conn.Subscribe(t.Context(), spec, nobody{make(chan driver.Lane, 8)}); err != nil {
+				t.Fatal(err)
+			}
+			fill(t, conn, "t", 0, 9)
+			time.Sleep(3 * time.Second)
+			c.reset(7)
+			c.reset(3)
+			time.Sleep(3 * time.Second)
+			if at := c.position(); at != 3 {
+				t.Errorf("the position is %d, the last reset said 3", at)
+			}
+		})
+	}
+}
+
+// A reset that came while a member asked where its queue goes on was forgotten.
+func TestTrap_ResetWhileAQueueBegins(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, a, conn := one(t)
+		fill(t, conn, "t", 0, 9)
+		c.with(func() { a.offsets[offsetKey("g", "t", 0)] = 7 })
+		inner := a.master.handle
+		a.master.handle = func(p *peer, req *remoting.Command) *remoting.Command {
+			answer := inner(p, req)
+			if req.Code == remoting.ReqQueryConsumerOffset && req.Fields.Get("topic") == "t" {
+				time.Sleep(2 * time.Second)
+			}
+			return answer
+		}
+		m := newConsumer(t)
+		m.join(conn, spec)
+		time.Sleep(time.Second)
+		c.reset(3)
+		time.Sleep(5 * time.Second)
+		if got := m.bodies(); !slices.Equal(got, numbered(9)[3:]) {
+			t.Errorf("there came %q, the reset said 3", got)
+		}
+	})
+}
+
 // Messages that were removed before they were read vanished without a word.
 func TestTrap_RemovedMessagesAreSkippedInSilence(t *testing.T) {
 	t.Parallel()
