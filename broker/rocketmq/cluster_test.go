@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -292,6 +293,110 @@ func TestCluster_SlaveLags(t *testing.T) {
 		})
 		if err := errors.Join(before.errors(), m.errors()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// While there is no master the slave does not have the position of the group
+// yet. It is asked with a pause, however it says so, nothing is skipped and
+// nothing comes again.
+func TestCluster_SlaveBehindThePosition(t *testing.T) {
+	t.Parallel()
+	for _, corrects := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, true, "a")
+			c.topic("t", 1)
+			a := c.brokers["a"]
+			producer := c.open(rocketmq.Config{}, "producer")
+			defer func() { _ = producer.Close(context.Background()) }()
+			fill(t, producer, "t", 0, 12)
+			a.master.set(down)
+			c.with(func() {
+				a.offsets[offsetKey("g", "t", 0)] = 10
+				a.behind, a.deposed, a.corrects = 5, true, corrects
+			})
+			conn := c.open(rocketmq.Config{}, "client")
+			defer func() { _ = conn.Close(context.Background()) }()
+			m := newConsumer(t)
+			m.join(conn, spec)
+			time.Sleep(10 * time.Second)
+			before := 0
+			c.with(func() { before = a.pulls[false] })
+			time.Sleep(10 * time.Second)
+			c.with(func() {
+				if n := a.pulls[false] - before; n < 2 || n > 12 {
+					t.Errorf("corrects %v: %d pulls in ten seconds", corrects, n)
+				}
+				a.behind = 1
+			})
+			time.Sleep(2 * time.Second)
+			if got := m.bodies(); !slices.Equal(got, []string{"m010"}) {
+				t.Errorf("corrects %v: the slave caught up, and there came %q", corrects, got)
+			}
+			c.with(func() { a.deposed = false })
+			a.master.set(up)
+			time.Sleep(40 * time.Second)
+			if got := m.bodies(); !slices.Equal(got, []string{"m010", "m011"}) {
+				t.Errorf("corrects %v: with the master back there came %q", corrects, got)
+			}
+		})
+	}
+}
+
+// Reads go where the master suggests, and back to it when the slave suggests
+// that, as one does that has come to its end.
+func TestCluster_ReadsWhereTheMasterSuggests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, true, "a")
+		c.topic("t", 1)
+		a := c.brokers["a"]
+		conn := c.open(rocketmq.Config{Prefetch: 1}, "client")
+		defer func() { _ = conn.Close(context.Background()) }()
+		m := newConsumer(t)
+		m.join(conn, spec)
+		time.Sleep(time.Second)
+		came, pulls := 0, map[bool]int{}
+		more := func(what string, slave bool) {
+			t.Helper()
+			c.with(func() { pulls = maps.Clone(a.pulls) })
+			fill(t, conn, "t", came, 5)
+			came += 5
+			time.Sleep(2 * time.Second)
+			if got := m.bodies(); !slices.Equal(got, numbered(came)) {
+				t.Errorf("%s: there came %q", what, got)
+			}
+			c.with(func() {
+				if at, elsewhere := a.pulls[!slave]-pulls[!slave], a.pulls[slave]-pulls[slave]; at == 0 || elsewhere > 1 {
+					t.Errorf("%s: %d pulls to the replica that was meant, %d to the other one", what, at, elsewhere)
+				}
+			})
+		}
+		more("at first", false)
+		c.with(func() { a.suggest = 1 })
+		fill(t, conn, "t", came, 1) // its answer suggests the slave
+		came++
+		time.Sleep(time.Second)
+		more("the slave is suggested", true)
+		c.with(func() { a.suggest = 0 })
+		fill(t, conn, "t", came, 1)
+		came++
+		time.Sleep(time.Second)
+		more("the master is suggested", false)
+		c.with(func() { a.suggest, a.behind = 1, 3 })
+		for range 3 { // the slave does not have what is behind each of them
+			fill(t, conn, "t", came, 1)
+			came++
+			time.Sleep(time.Second)
+			if got := m.bodies(); !slices.Equal(got, numbered(came)) {
+				t.Errorf("the slave that is suggested lags: there came %q", got)
+			}
+		}
+		fill(t, conn, "t", came, 5)
+		came += 5
+		time.Sleep(20 * time.Second) // a slave holds a pull at its end before it sends it back
+		if got := m.bodies(); !slices.Equal(got, numbered(came)) {
+			t.Errorf("the slave that is suggested lags: there came %q", got)
 		}
 	})
 }

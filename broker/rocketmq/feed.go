@@ -246,6 +246,7 @@ type request struct {
 	most   int // messages
 	addr   string
 	master bool
+	began  time.Time
 }
 
 // pullOnce sends one pull and takes what it answers. It answers how long to
@@ -280,7 +281,7 @@ func (f *feed) pullOnce() time.Duration {
 func (f *feed) begin(cancel func()) (request, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	q := request{epoch: f.epoch, offset: f.next, most: max(pullBatch, f.c.cfg.Prefetch-f.buffered-f.foreign)}
+	q := request{epoch: f.epoch, offset: f.next, most: max(pullBatch, f.c.cfg.Prefetch-f.buffered-f.foreign), began: time.Now()}
 	var ok bool
 	q.addr, q.master, ok = f.c.routes.replica(f.queue.Broker, f.replica)
 	f.stopPull = cancel
@@ -366,15 +367,30 @@ func (f *feed) answered(q request, a *remoting.Command) time.Duration {
 		return retryAfter
 	}
 	f.next = max(f.next, res.NextBeginOffset)
+	if f.next == q.offset {
+		return f.inVain(q)
+	}
 	return 0
+}
+
+// inVain is the pause behind an answer that leads nowhere: one of a slave that
+// does not have the offset, or does not serve reads, while there is a master to
+// ask, and of a broker that does not hold a pull until there is something. f.mu
+// is held.
+func (f *feed) inVain(q request) time.Duration {
+	pause := min(retryAfter, f.c.cfg.PullWait) - time.Since(q.began)
+	if _, there := f.c.routes.master(f.queue.Broker); pause > 0 && !q.master && there {
+		f.replica = masterID
+		return flowAfter
+	}
+	return pause
 }
 
 // offsetMoved follows a broker that says where the queue really is. Messages
 // that are gone become a gap that Fetch reports. f.mu is held.
 func (f *feed) offsetMoved(q request, res remoting.PullResult) time.Duration {
 	if !q.master && res.NextBeginOffset < q.offset {
-		f.replica = masterID // a slave that lags knows less, not better
-		return flowAfter
+		return f.inVain(q) // a slave that lags knows less, not better
 	}
 	if res.MinOffset > q.offset { // elsewhere somebody has moved the group
 		f.gap = &driver.GapError{Lane: f.lanes[0].name, From: q.offset, To: res.MinOffset, Reason: driver.Retention}

@@ -41,7 +41,7 @@ type pair struct {
 	logs          map[rocketmq.Queue][]message.Stored
 	// behind is how many messages of each queue the slave does not have yet.
 	behind  int
-	suggest int64 // the broker that pulls are told to use next
+	suggest int64 // the broker to use next, in answers with messages
 	deposed bool  // the master is not in the routes any more
 	offsets map[string]int64
 	members map[string]map[string]*peer // by group, by client id
@@ -58,6 +58,10 @@ type pair struct {
 	calls  map[int]int // requests by code
 	epoch  int
 	answer int // version in answers
+	// corrects: the slave says where a queue is, as with offsetCheckInSlave.
+	// Otherwise it has the same offset asked for again.
+	corrects bool
+	pulls    map[bool]int // at the master, and at the slave
 }
 
 // newCluster makes name servers n1:9876, n2:9876 and the brokers, a slave for
@@ -76,7 +80,7 @@ func newCluster(t testing.TB, slaves bool, brokers ...string) *cluster {
 	for i, name := range brokers {
 		p := &pair{
 			c: c, name: name, logs: map[rocketmq.Queue][]message.Stored{}, offsets: map[string]int64{}, answer: remoting.Version,
-			members: map[string]map[string]*peer{}, locks: map[string]locked{}, trim: map[rocketmq.Queue]int64{}, calls: map[int]int{},
+			members: map[string]map[string]*peer{}, locks: map[string]locked{}, trim: map[rocketmq.Queue]int64{}, calls: map[int]int{}, pulls: map[bool]int{},
 		}
 		p.master = c.serve(fmt.Sprintf("10.0.0.%d:10911", i+1), func(q *peer, req *remoting.Command) *remoting.Command { return p.serve(q, req, true) })
 		if slaves {
@@ -185,6 +189,9 @@ func ok(fields ...string) *remoting.Command {
 func (p *pair) serve(from *peer, req *remoting.Command, master bool) *remoting.Command {
 	p.c.mu.Lock()
 	p.calls[req.Code]++
+	if req.Code == remoting.ReqPullMessage {
+		p.pulls[master]++
+	}
 	p.c.mu.Unlock()
 	var a *remoting.Command
 	switch req.Code {
@@ -305,7 +312,7 @@ func (p *pair) find(x remoting.PullMessage, master bool) (*remoting.Command, <-c
 		key := offsetKey(x.Group, x.Topic, x.QueueID)
 		p.offsets[key] = max(p.offsets[key], x.CommitOffset)
 	}
-	res := remoting.PullResult{SuggestBroker: p.suggest, NextBeginOffset: x.QueueOffset, MinOffset: p.trim[q], MaxOffset: int64(len(log))}
+	res := remoting.PullResult{NextBeginOffset: x.QueueOffset, MinOffset: p.trim[q], MaxOffset: int64(len(log))}
 	a := &remoting.Command{Code: remoting.ResPullNotFound}
 	switch {
 	case x.QueueOffset < res.MinOffset:
@@ -313,11 +320,14 @@ func (p *pair) find(x remoting.PullMessage, master bool) (*remoting.Command, <-c
 	case x.QueueOffset > res.MaxOffset:
 		a.Code, res.NextBeginOffset = remoting.ResPullOffsetMoved, res.MaxOffset
 	case x.QueueOffset < res.MaxOffset:
-		a.Code = remoting.ResSuccess
+		a.Code, res.SuggestBroker = remoting.ResSuccess, p.suggest
 		for _, s := range log[x.QueueOffset:min(res.MaxOffset, x.QueueOffset+int64(x.MaxMessages))] {
 			a.Body, _ = s.AppendTo(a.Body)
 			res.NextBeginOffset++
 		}
+	}
+	if a.Code == remoting.ResPullOffsetMoved && !master && !p.corrects {
+		a.Code, res.NextBeginOffset = remoting.ResPullRetryImmediately, x.QueueOffset
 	}
 	res.AppendTo(&a.Fields)
 	return a, p.c.moved
