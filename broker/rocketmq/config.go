@@ -106,7 +106,8 @@ type Config struct {
 	PullWait time.Duration
 
 	// OffsetDir is where the positions of broadcast groups are kept, which are
-	// those of one client id; it must be stable for them to be found again.
+	// those of one client id; it must be stable for them to be found again, and
+	// so must one at least of the name servers, by which clusters are told apart.
 	// Defaults to .sluice/offsets in the home directory.
 	OffsetDir string
 

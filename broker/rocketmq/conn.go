@@ -55,7 +55,7 @@ func newConn(cfg Config, id string) *conn {
 		cfg: cfg, id: id, log: cfg.Logger, ids: message.NewUniqueIDs(), avoid: newAvoidance(cfg.NoAvoidance),
 		beat: make(chan struct{}, 1), stale: make(chan string, 64), beating: newTurn(), finished: make(chan struct{}),
 		groups: map[string]*group{}, checkers: map[string]*checker{}, halves: newDecisions(),
-		local: newLocalOffsets(cfg.OffsetDir, id), began: time.Now(),
+		local: newLocalOffsets(cfg.OffsetDir, id, cfg.NameServers, cfg.Logger), began: time.Now(),
 	}
 	c.turn.Store(rand.Uint32())
 	c.root, c.end = context.WithCancelCause(context.Background()) //nolint:forbidigo // the root of the client, ended by Close

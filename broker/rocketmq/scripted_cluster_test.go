@@ -94,7 +94,10 @@ func newCluster(t testing.TB, slaves bool, brokers ...string) *cluster {
 // open connects a client.
 func (c *cluster) open(cfg rocketmq.Config, id string) driver.Conn {
 	c.t.Helper()
-	cfg.NameServers, cfg.Dial = []string{"n1:9876", "n2:9876"}, c.dial
+	cfg.Dial = c.dial
+	if cfg.NameServers == nil {
+		cfg.NameServers = []string{"n1:9876", "n2:9876"}
+	}
 	if cfg.OffsetDir == "" {
 		cfg.OffsetDir = c.t.TempDir()
 	}

@@ -3,10 +3,10 @@ package rocketmq_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -605,6 +605,55 @@ func TestTrap_TwoClustersInOneProcess(t *testing.T) {
 	})
 }
 
+// Broadcast positions of two clusters with the same names were one, and those of
+// one cluster were of no use when its name servers changed. Positions in the form
+// of older releases go to the first cluster that looks for them.
+func TestTrap_BroadcastPositionsAreMixed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	old := filepath.Join(dir, fmt.Sprintf("%x", "stable"), fmt.Sprintf("%x.json", "g"))
+	if err := errors.Join(os.Mkdir(filepath.Dir(old), 0o700), os.WriteFile(old, []byte(`{"t/a/0":2}`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		broadcast := spec
+		broadcast.Broadcast = true
+		c, _, producer := one(t)
+		other, _, sender := one(t)
+		other.serve("m1:9876", other.names[0].handle)
+		fill(t, producer, "t", 0, 3)
+		fill(t, sender, "t", 3, 3)
+		run := func(c *cluster, servers ...string) []string {
+			conn := c.open(rocketmq.Config{OffsetDir: dir, NameServers: servers}, "stable")
+			m := newConsumer(t)
+			m.join(conn, broadcast)
+			time.Sleep(3 * time.Second)
+			if err := conn.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			return m.bodies()
+		}
+		for i, step := range []struct {
+			c       *cluster
+			servers []string
+			want    []string
+		}{
+			{c, []string{"n1:9876"}, numbered(3)[2:]}, // the older release was at 2
+			{other, []string{"m1:9876"}, numbered(6)[3:]},
+			{c, []string{"n2:9876", "n1:9876"}, nil},
+			{c, []string{"n2:9876"}, nil},
+			{other, []string{"m1:9876"}, nil},
+		} {
+			if got := run(step.c, step.servers...); !slices.Equal(got, step.want) {
+				t.Errorf("run %d by %q: there came %q, want %q", i, step.servers, got, step.want)
+			}
+		}
+	})
+	if left, err := filepath.Glob(filepath.Join(dir, "*", "*.json")); err != nil || len(left) > 0 {
+		t.Errorf("there are still %q, %v", left, err)
+	}
+}
+
 // A power cut left half a file of positions, and all came again or nothing.
 func TestTrap_HalfWrittenPositions(t *testing.T) {
 	t.Parallel()
@@ -629,8 +678,8 @@ func TestTrap_HalfWrittenPositions(t *testing.T) {
 		if got := run(); !slices.Equal(got, numbered(2)) {
 			t.Fatalf("there came %q", got)
 		}
-		files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
-		if err != nil || len(files) != 1 || strings.HasSuffix(files[0], ".tmp") {
+		files, err := filepath.Glob(filepath.Join(dir, "*", "*", "*.json"))
+		if err != nil || len(files) != 1 {
 			t.Fatalf("the positions are in %q, %v", files, err)
 		}
 		whole, err := os.ReadFile(files[0])
