@@ -99,11 +99,8 @@ func newFeed(g *group, q Queue, number int) *feed {
 		g: g, c: g.c, queue: q, number: number, done: make(chan struct{}), pulled: make(chan struct{}, 1), committing: newTurn(), committed: -1,
 	}
 	retry := q.Topic == driver.RetryTopic(g.name)
-	for topic, s := range g.subs {
-		if s.leaving() {
-			continue
-		}
-		if topic == q.Topic || retry && !s.spec.Ordered && !s.spec.Broadcast {
+	for _, s := range g.subs {
+		if s.shares(q) {
 			f.lanes = append(f.lanes, newLane(f, s, retry))
 		}
 	}
@@ -123,6 +120,11 @@ func (f *feed) running() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.begun && !f.stopping()
+}
+
+// shares reports whether the messages of a queue may be for s.
+func (s *subscription) shares(q Queue) bool {
+	return !s.leaving() && (q.Topic == s.spec.Topic || q.Topic == driver.RetryTopic(s.spec.Group) && !s.spec.Ordered && !s.spec.Broadcast)
 }
 
 // serves reports whether a lane of f belongs to s.

@@ -315,7 +315,7 @@ func (g *group) apply(topic string, want []Queue, r *route) bool {
 			continue
 		}
 		switch {
-		case !slices.Contains(want, q):
+		case !slices.Contains(want, q) || g.lacks(f):
 			f.stop()
 			settled = false
 		case f.stopping():
@@ -328,6 +328,17 @@ func (g *group) apply(topic string, want []Queue, r *route) bool {
 		}
 	}
 	return settled
+}
+
+// lacks reports whether a feed has no lane for a subscription that came after it:
+// redeliveries for that one would be for nobody. mu is held.
+func (g *group) lacks(f *feed) bool {
+	for _, s := range g.subs {
+		if s.shares(f.queue) && !f.serves(s) {
+			return true
+		}
+	}
+	return false
 }
 
 // start begins to consume a queue, unless nobody is there for it. mu is held.

@@ -115,6 +115,34 @@ func TestTrap_StoredCopyCountsAsFailed(t *testing.T) {
 	}
 }
 
+// Redeliveries for a subscription that came after the others of its group never
+// came.
+func TestTrap_LateSubscriptionGetsNoRedeliveries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _, conn := one(t)
+		c.topic("other", 1)
+		first, late := newConsumer(t), newConsumer(t)
+		first.join(conn, spec)
+		time.Sleep(10 * time.Second)
+		late.join(conn, driver.SubscribeSpec{Group: "g", Topic: "other"})
+		for i, m := range []*consumer{first, late} {
+			m.handle = func(_ driver.Lane, d *driver.Delivery) driver.Settlement {
+				if d.Attempt == 1 {
+					return driver.Settlement{Outcome: driver.Retry, Delay: time.Second}
+				}
+				return driver.Settlement{Outcome: driver.Ack}
+			}
+			topic := []string{"t", "other"}[i]
+			fill(t, conn, topic, i, 1)
+			time.Sleep(10 * time.Second)
+			if got, want := m.came(), numbered(i + 1)[i]; !slices.Equal(got, []string{want, want}) || m.errors() != nil {
+				t.Errorf("topic %s: there came %q: %v", topic, got, m.errors())
+			}
+		}
+	})
+}
+
 // A result that nobody set meant success.
 func TestTrap_NoResultMeansSuccess(t *testing.T) {
 	t.Parallel()
