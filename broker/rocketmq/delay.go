@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -56,6 +57,16 @@ func (c *conn) delay(at, born time.Time) (delay, error) {
 		}
 	}
 	return delay{}, fmt.Errorf("a delay of %v; the brokers delay by the levels %v only", d.Round(time.Millisecond), c.levels)
+}
+
+// roughly is a delay that the brokers have: d, or on those that have levels only
+// the first one that is no shorter, else the last one.
+func (c *conn) roughly(d time.Duration) time.Duration {
+	if len(c.levels) == 0 {
+		return d
+	}
+	i, _ := slices.BinarySearch(c.levels, d)
+	return c.levels[min(i, len(c.levels)-1)]
 }
 
 // property is how a broker is told; without a name for now.

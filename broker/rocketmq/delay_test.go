@@ -3,6 +3,7 @@ package rocketmq_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,4 +139,56 @@ func TestDelay_OldBrokerBehindNewNameServer(t *testing.T) {
 			t.Errorf("the settings say that it can: %v", r.Err)
 		}
 	})
+}
+
+// Redeliveries for a topic that no member subscribes to any more are passed on by
+// a level that the brokers have: those behind them are not held up for ever.
+func TestDelay_ForeignRedeliveriesMakeRoom(t *testing.T) {
+	t.Parallel()
+	for _, levels := range [][]time.Duration{{time.Second, 10 * time.Second}, {time.Second, 2 * time.Minute}, nil} {
+		synctest.Test(t, func(t *testing.T) {
+			c, conn := of(t, remoting.VersionOf(4, 9, 8), remoting.VersionOf(4, 9, 8), rocketmq.Config{DelayLevels: levels, Prefetch: 4})
+			c.topic("other", 1)
+			a := c.brokers["a"]
+			a.levels = levels
+			if levels == nil {
+				a.levels = conn.Capabilities().DelayLevels
+			}
+			fails := func(driver.Lane, *driver.Delivery) driver.Settlement {
+				return driver.Settlement{Outcome: driver.Retry, Delay: time.Second}
+			}
+			gone := c.open(rocketmq.Config{DelayLevels: levels}, "gone")
+			other := newConsumer(t)
+			other.handle = fails
+			other.join(gone, driver.SubscribeSpec{Group: "g", Topic: "other"})
+			fill(t, gone, "other", 0, 6)
+			time.Sleep(time.Second / 2)
+			if err := gone.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			m := newConsumer(t)
+			m.handle = func(_ driver.Lane, d *driver.Delivery) driver.Settlement {
+				if d.Attempt == 1 {
+					return driver.Settlement{Outcome: driver.Retry, Delay: time.Second}
+				}
+				return driver.Settlement{Outcome: driver.Ack}
+			}
+			m.join(conn, spec)
+			time.Sleep(3 * time.Second)
+			fill(t, conn, "t", 6, 1)
+			time.Sleep(20 * time.Second)
+			if got := m.came(); !slices.Equal(got, []string{"m006", "m006"}) || m.errors() != nil {
+				t.Errorf("levels %v: there came %q: %v", levels, got, m.errors())
+			}
+			if got := other.bodies(); !slices.Equal(got, numbered(6)) {
+				t.Errorf("levels %v: the member that left got %q", levels, got)
+			}
+			again := newConsumer(t)
+			again.join(conn, driver.SubscribeSpec{Group: "g", Topic: "other"})
+			time.Sleep(5 * time.Minute)
+			if got := again.bodies(); !slices.Equal(got, numbered(6)) {
+				t.Errorf("levels %v: when somebody subscribes again there come %q", levels, got)
+			}
+		})
+	}
 }

@@ -25,6 +25,8 @@ const (
 	retryAfter = time.Second
 	// flowAfter is the pause behind an answer of flow control.
 	flowAfter = 20 * time.Millisecond
+	// foreignAfter is when a redelivery that is for nobody here comes again.
+	foreignAfter = time.Minute
 	// finalCommit bounds the commit with which a feed ends.
 	finalCommit = 2 * time.Second
 	// commitPause is the pause between two attempts of it.
@@ -578,8 +580,9 @@ func (f *feed) passOn() {
 		slog.String("group", f.g.name), slog.String("topic", e.d.Topic), slog.String("id", e.d.ID))
 	ctx, cancel := context.WithTimeout(f.ctx, f.c.cfg.Timeout)
 	defer cancel()
-	again := redelivery{group: f.g.name, from: f.queue, e: e, attempts: int(e.stored.ReconsumeTimes), delay: time.Minute}
+	again := redelivery{group: f.g.name, from: f.queue, e: e, attempts: int(e.stored.ReconsumeTimes), delay: f.c.roughly(foreignAfter)}
 	if err := f.c.store(ctx, again); err != nil {
+		f.c.log.Warn("it could not be put behind the others", slog.String("group", f.g.name), slog.String("id", e.d.ID), slog.Any("error", err))
 		sleep(f.ctx, retryAfter)
 		return
 	}

@@ -62,6 +62,7 @@ type pair struct {
 	// Otherwise it has the same offset asked for again.
 	corrects bool
 	pulls    map[bool]int // at the master, and at the slave
+	levels   []time.Duration
 }
 
 // newCluster makes name servers n1:9876, n2:9876 and the brokers, a slave for
@@ -251,6 +252,11 @@ func (p *pair) send(req *remoting.Command) *remoting.Command {
 		}
 		if ms, err := strconv.ParseInt(message.Property(e.Properties, message.TimerDeliverMs), 10, 64); err == nil && ms > time.Now().UnixMilli() {
 			time.AfterFunc(time.Until(time.UnixMilli(ms)), func() { p.c.with(func() { p.store(q, s) }) })
+			ids = append(ids, message.OffsetID(host, 0))
+			continue
+		}
+		if n, err := strconv.Atoi(message.Property(e.Properties, message.Delay)); err == nil && n <= len(p.levels) {
+			time.AfterFunc(p.levels[n-1], func() { p.c.with(func() { p.store(q, s) }) })
 			ids = append(ids, message.OffsetID(host, 0))
 			continue
 		}
