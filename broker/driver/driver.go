@@ -81,7 +81,7 @@ type LaneEvents interface {
 	// delivery after Revoked has returned.
 	Revoked(ctx context.Context, l Lane)
 	// Lost says that the lane is already someone else's: its deliveries can no
-	// longer be settled and come again elsewhere.
+	// longer be settled and come again elsewhere. It must not block.
 	Lost(l Lane)
 }
 

@@ -49,8 +49,11 @@ type feed struct {
 
 	ctx  context.Context //nolint:containedctx // ends when the queue is to be given up
 	stop context.CancelFunc
-	done chan struct{} // closed when the goroutine has ended
-	err  error         // of the last commit, set before done is closed
+	// owned ends when the queue is lost: somebody else may have it.
+	owned  context.Context //nolint:containedctx // the time for work on the lanes is within it
+	disown context.CancelFunc
+	done   chan struct{} // closed when the goroutine has ended
+	err    error         // of the last commit, set before done is closed
 
 	// committing is held by who stores the position: of two that are under way
 	// the older one may come last.
@@ -110,6 +113,7 @@ func newFeed(g *group, q Queue, number int) *feed {
 		return nil
 	}
 	f.ctx, f.stop = context.WithCancel(g.c.root)
+	f.owned, f.disown = context.WithCancel(context.WithoutCancel(g.c.root))
 	f.lease = newLease(f)
 	return f
 }
@@ -142,10 +146,17 @@ func (f *feed) run() {
 	defer close(f.done)
 	defer f.stop()
 	defer f.lease.release()
+	defer f.disown() // nothing is stored behind the release
 	if !f.lease.acquire() {
 		return
 	}
 	if !f.start() {
+		return
+	}
+	f.mu.Lock()
+	lost := f.isLost()
+	f.mu.Unlock()
+	if lost { // before anybody had a lane of it
 		return
 	}
 	for _, l := range f.lanes {
@@ -180,7 +191,7 @@ func (f *feed) commitLast(ctx context.Context) *driver.Error {
 		f.mu.Lock()
 		kept := f.committed == f.positionLocked()
 		f.mu.Unlock()
-		if err == nil && kept || f.c.root.Err() != nil {
+		if err == nil && kept || f.owned.Err() != nil || f.c.root.Err() != nil {
 			return err
 		}
 		sleep(ctx, commitPause)
@@ -523,7 +534,8 @@ func (f *feed) move(offset int64) {
 
 // commit stores the position, if it has changed, or if the master may not have it
 // any more: another one has taken its place, or the connection to it was lost. A
-// higher position that the master has then stays, for it is somebody else's.
+// higher position that the master has then stays, for it is somebody else's. What
+// was lost is not stored.
 func (f *feed) commit(ctx context.Context) *driver.Error {
 	if !f.committing.take(ctx) {
 		return driver.FromContext(ctx, "store a position of group "+f.g.name+" on "+f.queue.String(), false)
@@ -533,9 +545,14 @@ func (f *feed) commit(ctx context.Context) *driver.Error {
 	f.mu.Lock()
 	at, epoch := f.positionLocked(), f.epoch
 	changed, moved, doubtful := f.committed != at, f.committed < 0, by != nil && by != f.by
+	lost := f.isLost()
 	f.mu.Unlock()
 	if !changed && !doubtful {
 		return nil
+	}
+	op := fmt.Sprintf("store position %d of group %s on %s", at, f.g.name, f.queue)
+	if lost {
+		return driver.Errorf(driver.LaneLost, op, "the lock of the queue was lost")
 	}
 	if doubtful && !moved {
 		has, err := f.c.position(ctx, f.g.name, f.queue)
@@ -547,7 +564,7 @@ func (f *feed) commit(ctx context.Context) *driver.Error {
 			return nil
 		}
 	}
-	kept, err := f.store(ctx, fmt.Sprintf("store position %d of group %s on %s", at, f.g.name, f.queue), at)
+	kept, err := f.store(ctx, op, at)
 	if kept {
 		f.told(epoch, at, by)
 	}

@@ -101,7 +101,7 @@ func (l *lane) take(limit int) (out []*driver.Delivery, again time.Duration, err
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case l.ended:
+	case l.ended || f.isLost():
 		return nil, 0, l.lost("fetch from")
 	case l.ending:
 		return nil, 0, nil
@@ -109,9 +109,6 @@ func (l *lane) take(limit int) (out []*driver.Delivery, again time.Duration, err
 		gap := f.gap
 		f.gap = nil
 		return nil, 0, &driver.Error{Code: driver.DataLoss, Op: "fetch from " + l.name, Err: gap}
-	}
-	if wait := f.lease.invalidFor(); wait > 0 {
-		return nil, wait, nil
 	}
 	if n := min(limit, len(l.ready)+len(l.returned)+len(l.offered)); n > 0 {
 		out = make([]*driver.Delivery, 0, n)
@@ -204,10 +201,14 @@ func (l *lane) Seek(ctx context.Context, p driver.Position) error {
 // revoke lets the subscriber settle its work, and ends the lane.
 func (l *lane) revoke() {
 	f := l.f
+	if f.owned.Err() != nil {
+		l.sub.ev.Lost(l)
+		return
+	}
 	f.mu.Lock()
 	l.ending = true
 	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), f.c.cfg.RevokeTimeout)
+	ctx, cancel := context.WithTimeout(f.owned, f.c.cfg.RevokeTimeout)
 	defer cancel()
 	over := make(chan struct{})
 	f.c.wg.Go(func() { // it ends with its ctx, or the subscriber breaks the contract
@@ -228,12 +229,16 @@ func (l *lane) revoke() {
 	l.settleEnd(over)
 }
 
-// settleEnd waits a moment for a Revoked that is late, and ends the lane.
+// settleEnd waits a moment for a Revoked that is late, and ends the lane. What
+// was lost meanwhile is told behind it.
 func (l *lane) settleEnd(over <-chan struct{}) {
 	late := time.NewTimer(lateRevoke)
 	defer late.Stop()
 	select {
 	case <-over:
+		if l.f.owned.Err() != nil {
+			l.sub.ev.Lost(l)
+		}
 	case <-late.C:
 	}
 	l.finish()
@@ -243,6 +248,11 @@ func (l *lane) settleEnd(over <-chan struct{}) {
 func (l *lane) finish() {
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()
+	l.endLocked()
+}
+
+// endLocked is finish with f.mu held.
+func (l *lane) endLocked() {
 	if !l.ended {
 		l.ended = true
 		close(l.over)

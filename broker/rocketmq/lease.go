@@ -15,9 +15,10 @@ import (
 
 const (
 	// leaseEvery is the period in which locks are renewed, leaseValid how long
-	// one counts after its renewal; brokers keep a lock for 60 s. These are the
-	// figures of Apache's clients.
-	leaseEvery = 20 * time.Second
+	// one counts after its renewal, as in Apache's clients; brokers keep a lock
+	// for 60 s. A lane is lost when its lock stops to count, so the period leaves
+	// room for renewals that fail.
+	leaseEvery = 5 * time.Second
 	leaseValid = 30 * time.Second
 	// leaseRetry is the pause before a lock that a peer has is asked for again.
 	leaseRetry = 250 * time.Millisecond
@@ -31,16 +32,19 @@ const (
 	leaseGroup = "%LEASE"
 )
 
-// lease is the lock of a feed at its broker. Ordered lanes need it: without it
-// nothing is fetched. For others it keeps a hand-over from overlapping, while
-// there is a peer that honours it; a lane goes on without it.
+// lease is the lock of a feed at its broker. Ordered lanes need it: when it
+// stops to count they are lost. For others it keeps a hand-over from
+// overlapping, while there is a peer that honours it; a lane goes on without it.
 type lease struct {
 	f     *feed
 	group string
 	kind  leaseKind
-	// until is when the lock stops to count; guarded by f.mu.
-	until time.Time
-	held  bool // guarded by f.mu
+
+	// Guarded by f.mu:
+	until    time.Time   // when the lock stops to count
+	expiry   *time.Timer // looks at a strict lease then
+	held     bool        // the broker may have it in the name of this client
+	released bool
 }
 
 type leaseKind uint8
@@ -82,12 +86,13 @@ func (l *lease) acquire() bool {
 	for f.ctx.Err() == nil {
 		// To the end, whatever happens meanwhile: a lock whose answer nobody has
 		// heard would keep others away for a minute.
+		asked := time.Now()
 		got, err := f.c.lock(context.WithoutCancel(f.ctx), f.queue.Broker, l.group, []Queue{f.queue})
 		if err == nil && len(got) == 1 || err != nil && err.MaybeDone {
 			f.mu.Lock()
 			l.held = true // so that it is released
 			if err == nil {
-				l.until = time.Now().Add(leaseValid)
+				l.extend(asked)
 			}
 			f.mu.Unlock()
 		}
@@ -128,7 +133,10 @@ func (l *lease) release() {
 	f := l.f
 	f.mu.Lock()
 	held := l.held
-	l.held = false
+	l.held, l.released = false, true
+	if l.expiry != nil {
+		l.expiry.Stop()
+	}
 	f.mu.Unlock()
 	if !held {
 		return
@@ -138,42 +146,75 @@ func (l *lease) release() {
 	f.c.unlock(ctx, f.queue.Broker, l.group, f.c.id, []Queue{f.queue})
 }
 
-// invalidFor is how long the lane has to wait at least; zero if it may go on.
-// f.mu is held.
-func (l *lease) invalidFor() time.Duration {
-	if l.kind != strictLease || time.Now().Before(l.until) {
-		return 0
+// extend makes the lock count from when it was asked for. f.mu is held.
+func (l *lease) extend(asked time.Time) {
+	l.until = asked.Add(leaseValid)
+	switch left := time.Until(l.until); {
+	case l.kind != strictLease || l.released:
+	case l.expiry == nil:
+		l.expiry = time.AfterFunc(left, l.look)
+	default:
+		l.expiry.Reset(left)
 	}
-	return leaseRetry
+}
+
+// look gives the queue up if its lock does not count any more.
+func (l *lease) look() {
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	l.f.isLost()
 }
 
 // renewed notes what a renewal has brought.
 func (l *lease) renewed(asked time.Time, got bool) {
 	f := l.f
 	f.mu.Lock()
-	was := l.held
+	was, released := l.held, l.released
 	l.held = got
-	if got {
-		l.until = asked.Add(leaseValid)
+	switch {
+	case got:
+		l.extend(asked)
+	case was && l.kind == strictLease:
+		f.lose()
 	}
 	f.mu.Unlock()
-	switch {
-	case got && !was:
-		for _, lane := range f.lanes {
-			lane.nudge()
-		}
-	case !got && was && l.kind == strictLease:
-		f.lose()
+	if released && f.g.after(f) == nil { // it has unlocked before this
+		l.release()
 	}
 }
 
-// lose ends the lanes of a feed whose queue somebody else has.
+// after answers the feed that has the queue of f behind it, nil if there is none.
+func (g *group) after(f *feed) *feed {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if next := g.feeds[f.queue]; next != f {
+		return next
+	}
+	return nil
+}
+
+// lose ends a feed whose queue somebody else has, or may have soon: what is in
+// flight cannot be settled and the position not be stored by this member any
+// more. f.mu is held.
 func (f *feed) lose() {
-	f.c.log.Warn("the lock of a queue was lost", slog.String("group", f.g.name), slog.String("queue", f.queue.String()))
-	f.mu.Lock()
-	f.lease.until = time.Time{}
-	f.mu.Unlock()
-	f.stop() // revokes: what is in flight may be settled, and comes again otherwise
+	if f.owned.Err() != nil {
+		return
+	}
+	f.c.log.Warn("the lock of a queue was lost; what is in flight comes again at its new owner",
+		slog.String("group", f.g.name), slog.String("queue", f.queue.String()))
+	f.disown()
+	f.stop()
+	for _, l := range f.lanes {
+		l.endLocked()
+	}
+}
+
+// isLost reports whether the queue was lost, by the clock of now. f.mu is held.
+func (f *feed) isLost() bool {
+	if f.begun && f.lease.kind == strictLease && !time.Now().Before(f.lease.until) {
+		f.lose()
+	}
+	return f.owned.Err() != nil
 }
 
 // renewLeases renews the locks of a group, at all brokers side by side: one that
@@ -183,7 +224,7 @@ func (g *group) renewLeases(ctx context.Context) {
 	at := map[place][]*feed{}
 	g.mu.Lock()
 	for _, f := range g.feeds {
-		if f.lease.kind != noLease && !f.stopping() {
+		if f.lease.kind != noLease { // also what is being revoked: it is settled until that is over
 			p := place{f.queue.Broker, f.lease.group}
 			at[p] = append(at[p], f)
 		}
@@ -210,11 +251,6 @@ func (g *group) renewAt(ctx context.Context, broker, name string, feeds []*feed)
 	}
 	for _, f := range feeds {
 		f.lease.renewed(asked, slices.Contains(got, f.queue))
-		select {
-		case <-f.done: // it ended meanwhile, and has unlocked before this
-			f.lease.release()
-		default:
-		}
 	}
 }
 

@@ -46,7 +46,9 @@ type pair struct {
 	offsets map[string]int64
 	members map[string]map[string]*peer // by group, by client id
 	locks   map[string]locked
-	trim    map[rocketmq.Queue]int64 // lowest offset that is there
+	// lockless makes the broker too busy for locks.
+	lockless bool
+	trim     map[rocketmq.Queue]int64 // lowest offset that is there
 	// beats is how long the broker takes for a heartbeat.
 	beats time.Duration
 	// onSend answers a send in place of the broker, unless it is nil or answers nil.
@@ -422,6 +424,9 @@ type locked struct {
 }
 
 func (p *pair) lock(req *remoting.Command) *remoting.Command {
+	if p.lockless {
+		return &remoting.Command{Code: remoting.ResSystemBusy}
+	}
 	x, err := remoting.DecodeLockBatch(req.Body)
 	if err != nil {
 		return &remoting.Command{Code: remoting.ResSystemError, Remark: err.Error()}

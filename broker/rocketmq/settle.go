@@ -76,7 +76,7 @@ func (l *lane) begin(ss []driver.Settlement) (copies []driver.Settlement, lost b
 	f := l.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if l.ended || slices.ContainsFunc(ss, func(s driver.Settlement) bool { return s.Delivery.Token.(*flight).lane != l }) {
+	if l.ended || f.isLost() || slices.ContainsFunc(ss, func(s driver.Settlement) bool { return s.Delivery.Token.(*flight).lane != l }) {
 		return nil, true
 	}
 	inPlace := l.sub.spec.Ordered || l.sub.spec.Broadcast
