@@ -42,6 +42,8 @@ func (On) Annotate(tag reflect.StructTag, s *Spec) error {
 //	by         queue (default) or key
 //	exhausted  what happens after the last attempt: block (default) goes on retrying in place and
 //	           complains, deadletter moves the message away, skip drops it
+//
+// A group is in order for all of its topics or for none.
 type Orderly struct{}
 
 func (Orderly) own() {}

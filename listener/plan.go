@@ -96,17 +96,27 @@ func (c *Container) merge() error {
 }
 
 // checkGroups refuses a group that is broadcast for one topic and not for
-// another: brokers know one or the other for a group.
+// another: brokers know one or the other for a group. The same goes for order:
+// RocketMQ makes dead letters of all redeliveries of a group that is ordered for
+// another topic.
 func (c *Container) checkGroups() error {
 	first := map[string]*unit{}
 	var errs []error
 	for _, u := range c.units {
 		f := first[u.group]
-		if f == nil {
+		var only string
+		switch {
+		case f == nil:
 			first[u.group] = u
-		} else if f.broadcast != u.broadcast && f.topic != u.topic {
-			errs = append(errs, fmt.Errorf("listeners %s and %s share group %s, but only one of them is broadcast; give one another group",
-				f.label(), u.label(), u.group))
+		case f.topic == u.topic: // see compatible
+		case f.broadcast != u.broadcast:
+			only = keyBroadcast
+		case f.ordered != u.ordered:
+			only = keyOrdered
+		}
+		if only != "" {
+			errs = append(errs, fmt.Errorf("listeners %s and %s share group %s, but only one of them is %s; give one another group",
+				f.label(), u.label(), u.group, only))
 		}
 	}
 	return errors.Join(errs...)

@@ -271,6 +271,7 @@ func TestContainer_Refusals(t *testing.T) {
 		},
 		"sql beside another":                 {regs: []listener.Registration{tg("a", listener.SQL("x > 1")), tg("b", listener.Tags("y"))}, want: []string{"a listener with sql needs a group of its own: sql: x > 1 and y"}},
 		"broadcast for one topic of a group": {regs: []listener.Registration{tg("a"), tg("b", listener.Topic("u"), listener.WithBroadcast())}, want: []string{"only one of them is broadcast"}},
+		"in order for one topic of a group":  {regs: []listener.Registration{tg("a"), tg("b", listener.Topic("u"), listener.Ordered("queue", "block"))}, want: []string{"only one of them is ordered"}},
 		"annotation that nobody serves":      {regs: []listener.Registration{tg("a", listener.Annotate("limit", 1))}, want: []string{`nothing serves its annotation "limit"`}},
 		"tags and sql by configuration":      {settings: map[string]string{"listeners.a.sql": "x > 1"}, regs: []listener.Registration{tg("a", listener.Tags("y"))}, want: []string{"tags and sql exclude each other"}},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -38,6 +39,9 @@ func (c *conn) agree(ctx context.Context, op string, s driver.SubscribeSpec) *dr
 			return driver.Errorf(driver.FailedPrecondition, op,
 				"living members of the group have the subscription %s, this one is %s; all members need the same one, use another group for another one",
 				describe(other), describe(s))
+		}
+		if mixesOrder(list, s) {
+			return mixed(op, "living members of the group have another topic", s)
 		}
 	}
 	return nil
@@ -81,6 +85,21 @@ func differing(list remoting.ConnectionList, s driver.SubscribeSpec) (driver.Sub
 	}
 	other.Filter = s.Filter // the last heartbeat was that of a member with other topics
 	return other, other.Ordered != s.Ordered || other.Broadcast != s.Broadcast
+}
+
+// mixesOrder reports whether living members have other topics in order and s is
+// not ordered, or the other way round. Apache's clients do not say.
+func mixesOrder(list remoting.ConnectionList, s driver.SubscribeSpec) bool {
+	if s.Broadcast || list.MessageModel == remoting.Broadcasting {
+		return false
+	}
+	for _, m := range list.Connections {
+		_, marks := parseMember(m.ClientID)
+		if slices.ContainsFunc(marks, func(mark string) bool { return mark != "" && strings.HasSuffix(mark, orderMark) != s.Ordered }) {
+			return true
+		}
+	}
+	return false
 }
 
 // filterOf reads a filter as brokers keep it.

@@ -101,22 +101,45 @@ func (c *conn) Subscribe(ctx context.Context, s driver.SubscribeSpec, ev driver.
 	}
 	sub.g = g
 	g.mu.Lock()
-	other := g.subs[s.Topic]
-	if other == nil {
+	err = g.admit(op, s)
+	if err == nil {
 		g.subs[s.Topic] = sub
 		g.changed()
 	}
 	g.mu.Unlock()
 	c.mu.Unlock()
-	if other != nil {
-		return nil, driver.Errorf(driver.FailedPrecondition, op,
-			"this client has a subscription of the group to the topic, %s; close it first, or use another client", describe(other.spec))
+	if err != nil {
+		return nil, err
 	}
 	beating, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, errAttempt)
 	defer cancel()
 	c.beatGroup(beating, g)
 	g.rebalance()
 	return sub, nil
+}
+
+// admit refuses a subscription that cannot be beside those of this client. mu is
+// held.
+func (g *group) admit(op string, s driver.SubscribeSpec) *driver.Error {
+	if other := g.subs[s.Topic]; other != nil {
+		return driver.Errorf(driver.FailedPrecondition, op,
+			"this client has a subscription of the group to the topic, %s; close it first, or use another client", describe(other.spec))
+	}
+	for _, other := range g.subs {
+		if !other.spec.Broadcast && !s.Broadcast && other.spec.Ordered != s.Ordered {
+			return mixed(op, "this client has the subscription "+describe(other.spec)+" in the group", s)
+		}
+	}
+	return nil
+}
+
+// mixed refuses a group that is ordered for one topic and not for another: while
+// an ordered lane has its lock, RocketMQ (5.1.1 and later) puts each redelivery of
+// the group among the dead letters, whatever its attempts.
+func mixed(op, others string, s driver.SubscribeSpec) *driver.Error {
+	return driver.Errorf(driver.FailedPrecondition, op,
+		"%s, this one is %s, and only one of them is ordered; RocketMQ makes dead letters of all redeliveries of such a group, use a group for each",
+		others, describe(s))
 }
 
 // checkSpec refuses what no broker could do.
@@ -364,6 +387,9 @@ func (g *group) ended(f *feed) {
 // memberMark separates a client id from what the member subscribes to.
 const memberMark = "~"
 
+// orderMark is behind the mark of a topic that is consumed in order.
+const orderMark = "o"
+
 // memberID is the id by which the group knows this member: that of the client,
 // and a hash of each topic that it subscribes to, so that members with other
 // topics do not count on it for theirs. Brokers of RocketMQ keep one set of
@@ -387,7 +413,7 @@ func (g *group) memberID() string {
 func topicMark(topic string, ordered bool) string {
 	mark := fmt.Sprintf("%08x", uint32(message.TagCode(topic)))
 	if ordered {
-		return mark + "o"
+		return mark + orderMark
 	}
 	return mark
 }

@@ -44,7 +44,8 @@ type pair struct {
 	suggest int64 // the broker to use next, in answers with messages
 	deposed bool  // the master is not in the routes any more
 	offsets map[string]int64
-	members map[string]map[string]*peer // by group, by client id
+	members map[string]map[string]*peer      // by group, by client id
+	groups  map[string]remoting.ConsumerData // of the last heartbeat for each, as brokers keep it
 	locks   map[string]locked
 	// lockless makes the broker too busy for locks.
 	lockless bool
@@ -84,6 +85,7 @@ func newCluster(t testing.TB, slaves bool, brokers ...string) *cluster {
 		p := &pair{
 			c: c, name: name, logs: map[rocketmq.Queue][]message.Stored{}, offsets: map[string]int64{}, answer: remoting.Version,
 			members: map[string]map[string]*peer{}, locks: map[string]locked{}, trim: map[rocketmq.Queue]int64{}, calls: map[int]int{}, pulls: map[bool]int{},
+			groups: map[string]remoting.ConsumerData{},
 		}
 		p.master = c.serve(fmt.Sprintf("10.0.0.%d:10911", i+1), func(q *peer, req *remoting.Command) *remoting.Command { return p.serve(q, req, true) })
 		if slaves {
@@ -384,6 +386,7 @@ func (p *pair) other(from *peer, req *remoting.Command, master bool) *remoting.C
 		p.marks = append(p.marks, beat.ClientID)
 		for _, g := range beat.Consumers {
 			p.register(g.Group, beat.ClientID, from)
+			p.groups[g.Group] = g
 			if master {
 				p.c.addTopicLocked(driver.RetryTopic(g.Group), p.name)
 			}
@@ -403,7 +406,7 @@ func (p *pair) other(from *peer, req *remoting.Command, master bool) *remoting.C
 		a.Body = remoting.ConsumerList{ClientIDs: p.living(req.Fields.Get("consumerGroup"))}.AppendTo(nil)
 		return a
 	case remoting.ReqGetConsumerConnections:
-		return &remoting.Command{Code: remoting.ResConsumerNotOnline}
+		return p.connections(req.Fields.Get("consumerGroup"))
 	case remoting.ReqEndTransaction:
 		x, _ := remoting.DecodeEndTransaction(req.Fields)
 		p.ends = append(p.ends, x)
@@ -479,6 +482,24 @@ func (p *pair) living(group string) []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// connections tells who is in a group and what it subscribes to. c.mu is held.
+func (p *pair) connections(group string) *remoting.Command {
+	ids := p.living(group)
+	if len(ids) == 0 {
+		return &remoting.Command{Code: remoting.ResConsumerNotOnline}
+	}
+	g := p.groups[group]
+	list := remoting.ConnectionList{
+		ConsumeType: g.ConsumeType, MessageModel: g.MessageModel, ConsumeFromWhere: g.ConsumeFromWhere, Subscriptions: g.Subscriptions,
+	}
+	for _, id := range ids {
+		list.Connections = append(list.Connections, remoting.Connection{ClientID: id})
+	}
+	a := ok()
+	a.Body = list.AppendTo(nil)
+	return a
 }
 
 // notify tells members that their group has changed. c.mu is held.
