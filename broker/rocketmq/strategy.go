@@ -40,8 +40,9 @@ type Strategy interface {
 	// Name is that of Apache's clients, where they have the strategy.
 	Name() string
 	// Allocate answers the queues of the member self. Queues and members are
-	// sorted and not empty, and self is one of the members. It must not change
-	// the slices. With an error the member keeps the queues that it has.
+	// sorted and not empty, and self is one of the members. A member is a client
+	// id, behind which Sluice's have "~" and marks of their topics. It must not
+	// change the slices. With an error the member keeps the queues that it has.
 	Allocate(self string, queues []Queue, members []string) ([]Queue, error)
 }
 
@@ -156,9 +157,10 @@ func (s nearbyFirst) Allocate(self string, queues []Queue, members []string) ([]
 		queuesOf[room] = append(queuesOf[room], q)
 	}
 	for _, m := range members {
-		room := s.rooms.MemberRoom(m)
+		client, _ := parseMember(m)
+		room := s.rooms.MemberRoom(client)
 		if room == "" {
-			return nil, fmt.Errorf("allocate queues to member %s: %w", m, errNoRoom)
+			return nil, fmt.Errorf("allocate queues to member %s: %w", client, errNoRoom)
 		}
 		membersOf[room] = append(membersOf[room], m)
 	}

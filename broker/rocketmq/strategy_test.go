@@ -1,10 +1,13 @@
 package rocketmq_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -69,6 +72,30 @@ func TestStrategies(t *testing.T) {
 			t.Errorf("%s, %d queues, %d members: got %s, want %s", c.s.Name(), len(c.queues), len(c.members), s, c.want)
 		}
 	}
+}
+
+// sites knows rooms by the client ids that applications give.
+type sites map[string]string
+
+func (sites) BrokerRoom(string) string      { return "r1" }
+func (s sites) MemberRoom(id string) string { return s[id] }
+
+// Members are known to brokers by their client id and marks of their topics;
+// whoever tells where they are knows the client id.
+func TestStrategies_RoomsKnowClientIDs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, false, "a")
+		c.topic("t", 2)
+		conn := c.open(rocketmq.Config{Strategy: rocketmq.NearbyFirst(rocketmq.Averagely(), sites{"client": "r1"})}, "client")
+		defer func() { _ = conn.Close(context.Background()) }()
+		m := newConsumer(t)
+		m.join(conn, spec)
+		time.Sleep(2 * time.Second)
+		if got := m.names(); len(got) != 2 {
+			t.Errorf("the only member has the lanes %q", got)
+		}
+	})
 }
 
 // Whatever the numbers, each queue has one owner.
