@@ -3,8 +3,10 @@ package rocketmq
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
@@ -22,19 +24,32 @@ func subscriptionData(s driver.SubscribeSpec, version int64) remoting.Subscripti
 	return d
 }
 
-// agree refuses a subscription that differs from that of living members.
-// Brokers keep the subscriptions of the last heartbeat for the whole group, so
-// two members that join at the same moment with different ones are not noticed
-// before the next one joins.
+// agree refuses a subscription that differs from that of living members, as far
+// as brokers tell: one that is away keeps nobody from joining. Brokers keep the
+// subscriptions of the last heartbeat for the whole group, so two members that
+// join at the same moment with different ones are not noticed before the next one
+// joins.
 func (c *conn) agree(ctx context.Context, op string, s driver.SubscribeSpec) *driver.Error {
-	for _, addr := range c.routes.addresses([]string{s.Topic, driver.RetryTopic(s.Group)}, false) {
-		list, err := c.members(ctx, op, addr, s.Group)
-		if err != nil {
-			if err.Code == driver.Unsupported || err.Code == driver.PermissionDenied {
-				continue // a broker that does not say
+	addrs := c.routes.addresses([]string{s.Topic, driver.RetryTopic(s.Group)}, false)
+	lists := make([]remoting.ConnectionList, len(addrs))
+	asking, cancel := context.WithTimeoutCause(ctx, c.share(ctx, 2), errAttempt)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i, addr := range addrs {
+		wg.Go(func() {
+			list, err := c.members(asking, op, addr, s.Group)
+			if err != nil {
+				c.log.Debug("a broker does not tell who is in a group", slog.String("group", s.Group), slog.Any("error", err))
+				return
 			}
-			return err
-		}
+			lists[i] = list
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return driver.FromContext(ctx, op, false)
+	}
+	for _, list := range lists {
 		if other, differs := differing(list, s); differs {
 			return driver.Errorf(driver.FailedPrecondition, op,
 				"living members of the group have the subscription %s, this one is %s; all members need the same one, use another group for another one",
@@ -114,15 +129,25 @@ func filterOf(d remoting.SubscriptionData) driver.Filter {
 	return f
 }
 
-// checkFilter lets a broker check an SQL expression.
+// checkFilter lets a broker check an SQL expression, the first that answers. While
+// there is none, or no topic yet, the pulls will tell.
 func (c *conn) checkFilter(ctx context.Context, op string, s driver.SubscribeSpec) *driver.Error {
-	addrs := c.routes.addresses([]string{s.Topic}, false)
-	if len(addrs) == 0 {
-		return nil // the topic is not there yet; the pulls will tell
-	}
 	body := remoting.CheckClient{ClientID: c.id, Group: s.Group, Subscription: subscriptionData(s, 1)}.AppendTo(nil)
-	_, err := c.call(ctx, op, addrs[0], &remoting.Command{Code: remoting.ReqCheckClientConfig, Body: body}, false)
-	if err == nil {
+	req := &remoting.Command{Code: remoting.ReqCheckClientConfig, Body: body}
+	var err *driver.Error
+	addrs := c.routes.addresses([]string{s.Topic}, false)
+	for i, addr := range addrs {
+		asking, cancel := context.WithTimeoutCause(ctx, c.share(ctx, len(addrs)-i+1), errAttempt)
+		_, err = c.call(asking, op, addr, req, false)
+		cancel()
+		if err == nil || isRefusal(err) {
+			break
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return driver.FromContext(ctx, op, false)
+	case err == nil || !isRefusal(err):
 		return nil
 	}
 	if e, ok := errors.AsType[*RefusedError](err); ok && e.Code == remoting.ResSystemError {

@@ -354,7 +354,9 @@ func (f *feed) answered(q request, a *remoting.Command) time.Duration {
 	default:
 		f.c.log.Debug("pull refused", slog.String("queue", f.queue.String()), slog.Int("code", a.Code), slog.String("remark", a.Remark))
 		f.c.suspect(f.queue.Topic)
-		f.c.wantBeat() // the broker may not know the group
+		if isUnknown(a.Code) {
+			f.g.wantBeat()
+		}
 		f.otherReplica(q.master)
 		return retryAfter
 	}
@@ -386,6 +388,18 @@ func (f *feed) answered(q request, a *remoting.Command) time.Duration {
 		return f.inVain(q)
 	}
 	return 0
+}
+
+// isUnknown reports whether a broker that answers so does not know the member, or
+// what it subscribes to.
+func isUnknown(code int) bool {
+	switch code {
+	case remoting.ResSubscriptionNotExist, remoting.ResSubscriptionNotLatest, remoting.ResGroupNotExist,
+		remoting.ResFilterDataNotExist, remoting.ResFilterDataNotLatest:
+		return true
+	default:
+		return false
+	}
 }
 
 // inVain is the pause behind an answer that leads nowhere: one of a slave that

@@ -46,6 +46,7 @@ type group struct {
 	departed []string // client ids that were peers
 	// registered is the id of the last heartbeat: the one to say farewell with.
 	registered string
+	wanted     time.Time // when a heartbeat was last asked for out of turn
 }
 
 // subscription is the membership for one topic.
@@ -73,8 +74,8 @@ func (c *conn) Subscribe(ctx context.Context, s driver.SubscribeSpec, ev driver.
 	if err := checkSpec(s); err != nil {
 		return nil, invalid(op, err)
 	}
-	r, err := c.routes.renew(ctx, s.Topic, refreshGap)
-	if err != nil && err.Code != driver.NotFound {
+	r, err := c.place(ctx, s.Topic)
+	if err != nil {
 		return nil, asDriver(err, op)
 	}
 	if err := c.agree(ctx, op, s); err != nil {
@@ -116,6 +117,33 @@ func (c *conn) Subscribe(ctx context.Context, s driver.SubscribeSpec, ev driver.
 	c.beatGroup(beating, g)
 	g.rebalance()
 	return sub, nil
+}
+
+// place answers the route of a topic, nil if there is none. What was known of it
+// counts while no name server answers.
+func (c *conn) place(ctx context.Context, topic string) (*route, *driver.Error) {
+	asking, cancel := context.WithTimeoutCause(ctx, c.share(ctx, 2), errAttempt)
+	defer cancel()
+	r, err := c.routes.renew(asking, topic, refreshGap)
+	switch known := c.routes.cached(topic); {
+	case err == nil:
+		return r, nil
+	case err.Code == driver.NotFound:
+		return nil, nil
+	case known != nil && ctx.Err() == nil:
+		return known, nil
+	default:
+		return nil, err
+	}
+}
+
+// share is how long one of several servers, or of several steps, may take in what
+// is left of ctx.
+func (c *conn) share(ctx context.Context, left int) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return min(c.cfg.Timeout, time.Until(end)/time.Duration(left))
+	}
+	return c.cfg.Timeout
 }
 
 // admit refuses a subscription that cannot be beside those of this client. mu is
@@ -204,6 +232,20 @@ func (g *group) rebalance() {
 	select {
 	case g.wake <- struct{}{}:
 	default:
+	}
+}
+
+// wantBeat asks for a heartbeat because a broker may not know the member. Every
+// queue may find that, again and again; one a second will do.
+func (g *group) wantBeat() {
+	g.mu.Lock()
+	soon := time.Since(g.wanted) < unsettledEvery
+	if !soon {
+		g.wanted = time.Now()
+	}
+	g.mu.Unlock()
+	if !soon {
+		g.c.wantBeat()
 	}
 }
 
@@ -299,7 +341,7 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool)
 		if err != nil || !registered {
 			// The topic was made after the last heartbeat, or a broker has
 			// forgotten the member.
-			g.c.wantBeat()
+			g.wantBeat()
 		}
 		if err != nil {
 			g.c.log.Debug("the members of a group are not known; its queues stay as they are",
@@ -429,18 +471,25 @@ func parseMember(id string) (client string, marks []string) {
 }
 
 // members asks a broker of the topic who is in the group and subscribes to the
-// topic. An empty answer is an answer; no answer is an error.
+// topic. An empty answer is an answer; no answer is an error. The brokers are asked
+// in the same order by all members, so that they hear the same, and share the time
+// that there is.
 func (g *group) members(ctx context.Context, topic string, r *route) ([]string, error) {
+	op := "list the members of group " + g.name
 	req := &remoting.Command{Code: remoting.ReqGetConsumerListByGroup, Fields: remoting.Fields{{Name: "consumerGroup", Value: g.name}}}
 	var errs []error
-	for _, broker := range r.brokersOf() {
+	brokers := r.brokersOf()
+	for i, broker := range brokers {
 		addr, _, ok := g.c.routes.replica(broker, masterID)
 		if !ok {
 			continue
 		}
-		a, err := g.c.call(ctx, "list the members of group "+g.name, addr, req, false)
+		a, err := g.c.links.call(ctx, g.c.share(ctx, len(brokers)-i), addr, req)
+		if err == nil && a.Code != remoting.ResSuccess {
+			err = refused(op, addr, a)
+		}
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("%s: %w", op, err))
 			continue
 		}
 		list, decodeErr := remoting.DecodeConsumerList(a.Body)

@@ -201,7 +201,7 @@ func (f *feed) start() bool {
 		}
 		f.c.log.Warn("where a queue goes on is not known yet", slog.String("group", f.g.name),
 			slog.String("queue", f.queue.String()), slog.Any("error", err))
-		f.c.wantBeat() // a broker may not know the group
+		f.g.wantBeat() // a broker may not know the group
 		sleep(f.ctx, retryAfter)
 	}
 	return false
