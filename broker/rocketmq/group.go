@@ -47,6 +47,7 @@ type group struct {
 	// registered is the id of the last heartbeat: the one to say farewell with.
 	registered string
 	wanted     time.Time // when a heartbeat was last asked for out of turn
+	warned     time.Time // when gravity last answered a warning
 }
 
 // subscription is the membership for one topic.
@@ -344,7 +345,7 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool)
 			g.wantBeat()
 		}
 		if err != nil {
-			g.c.log.Debug("the members of a group are not known; its queues stay as they are",
+			g.c.log.Log(ctx, g.gravity(err), "the members of a group are not known; its queues stay as they are",
 				slog.String("group", g.name), slog.String("topic", topic), slog.Any("error", err))
 			return false
 		}
@@ -359,6 +360,26 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool)
 		}
 	}
 	return g.apply(topic, want, r)
+}
+
+// warnEvery is the least time between two warnings of the same kind.
+const warnEvery = time.Minute
+
+// gravity is the level of an error that goes away by itself, or that somebody has
+// to do something about: a key that is wrong.
+func (g *group) gravity(err error) slog.Level {
+	switch driver.CodeOf(err) {
+	case driver.PermissionDenied, driver.Unauthenticated:
+	default:
+		return slog.LevelDebug
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if time.Since(g.warned) < warnEvery {
+		return slog.LevelDebug
+	}
+	g.warned = time.Now()
+	return slog.LevelWarn
 }
 
 // share answers the queues of the member self, which is one of the members.
