@@ -110,6 +110,9 @@ func (l *lane) take(limit int) (out []*driver.Delivery, again time.Duration, err
 		f.gap = nil
 		return nil, 0, &driver.Error{Code: driver.DataLoss, Op: "fetch from " + l.name, Err: gap}
 	}
+	if wait := f.lease.invalidFor(); wait > 0 {
+		return nil, wait, nil
+	}
 	if n := min(limit, len(l.ready)+len(l.returned)+len(l.offered)); n > 0 {
 		out = make([]*driver.Delivery, 0, n)
 	}

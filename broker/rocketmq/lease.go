@@ -15,11 +15,12 @@ import (
 
 const (
 	// leaseEvery is the period in which locks are renewed, leaseValid how long
-	// one counts after its renewal, as in Apache's clients; brokers keep a lock
-	// for 60 s. A lane is lost when its lock stops to count, so the period leaves
-	// room for renewals that fail.
+	// one counts after its renewal, as in Apache's clients. Behind that nothing
+	// new begins. Brokers keep a lock for leaseKept: until then nobody else has
+	// the queue, and a broker that is back in time finds its lanes as they were.
 	leaseEvery = 5 * time.Second
 	leaseValid = 30 * time.Second
+	leaseKept  = time.Minute
 	// leaseRetry is the pause before a lock that a peer has is asked for again.
 	leaseRetry = 250 * time.Millisecond
 	// leasePatience is what a lane of a group without order waits for its peer
@@ -32,8 +33,8 @@ const (
 	leaseGroup = "%LEASE"
 )
 
-// lease is the lock of a feed at its broker. Ordered lanes need it: when it
-// stops to count they are lost. For others it keeps a hand-over from
+// lease is the lock of a feed at its broker. Ordered lanes need it: when somebody
+// else may have it they are lost. For others it keeps a hand-over from
 // overlapping, while there is a peer that honours it; a lane goes on without it.
 type lease struct {
 	f     *feed
@@ -42,7 +43,7 @@ type lease struct {
 
 	// Guarded by f.mu:
 	until    time.Time   // when the lock stops to count
-	expiry   *time.Timer // looks at a strict lease then
+	expiry   *time.Timer // looks at a strict lease when the broker may give it away
 	held     bool        // the broker may have it in the name of this client
 	released bool
 }
@@ -149,7 +150,7 @@ func (l *lease) release() {
 // extend makes the lock count from when it was asked for. f.mu is held.
 func (l *lease) extend(asked time.Time) {
 	l.until = asked.Add(leaseValid)
-	switch left := time.Until(l.until); {
+	switch left := time.Until(asked.Add(leaseKept)); {
 	case l.kind != strictLease || l.released:
 	case l.expiry == nil:
 		l.expiry = time.AfterFunc(left, l.look)
@@ -158,7 +159,16 @@ func (l *lease) extend(asked time.Time) {
 	}
 }
 
-// look gives the queue up if its lock does not count any more.
+// invalidFor is how long the lane has to wait at least; zero if it may go on.
+// f.mu is held.
+func (l *lease) invalidFor() time.Duration {
+	if l.kind != strictLease || time.Now().Before(l.until) {
+		return 0
+	}
+	return leaseRetry
+}
+
+// look gives the queue up if somebody else may have its lock.
 func (l *lease) look() {
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()
@@ -211,7 +221,7 @@ func (f *feed) lose() {
 
 // isLost reports whether the queue was lost, by the clock of now. f.mu is held.
 func (f *feed) isLost() bool {
-	if f.begun && f.lease.kind == strictLease && !time.Now().Before(f.lease.until) {
+	if f.begun && f.lease.kind == strictLease && !time.Now().Before(f.lease.until.Add(leaseKept-leaseValid)) {
 		f.lose()
 	}
 	return f.owned.Err() != nil

@@ -159,8 +159,27 @@ func testLockExpired(t *testing.T) {
 	busy(true)
 	time.Sleep(20 * time.Second)
 	h.want(t, "20s without a renewal", "assigned")
+	fetch := func() int {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		ds, _ := l.Fetch(ctx, 1)
+		return len(ds)
+	}
 	time.Sleep(11 * time.Second)
-	h.want(t, "31s without a renewal", "assigned", "lost")
+	if n := fetch(); n != 0 {
+		t.Errorf("%d messages began on a lane whose lock does not count", n)
+	}
+	h.want(t, "32s without a renewal", "assigned")
+	busy(false)
+	time.Sleep(6 * time.Second)
+	if n := fetch(); n != 1 {
+		t.Errorf("the lock counts again, and %d messages began", n)
+	}
+	busy(true)
+	time.Sleep(54 * time.Second)
+	h.want(t, "almost a minute without a renewal", "assigned")
+	time.Sleep(7 * time.Second)
+	h.want(t, "more than a minute without a renewal", "assigned", "lost")
 	c.taken()
 	busy(false)
 	c.wantLost(t, l, d)
