@@ -336,12 +336,16 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool)
 	}
 	want := r.read
 	if !everything {
-		members, err := g.members(asking, topic, r)
 		self := g.memberID() // once: a subscription that closes changes it
+		members, err := g.members(asking, topic, r)
+		if err == nil && !slices.Contains(members, self) {
+			// The topic was made after the last heartbeat, or the broker has
+			// forgotten the member, as one that was killed has.
+			g.c.beatGroup(asking, g)
+			members, err = g.members(asking, topic, r)
+		}
 		registered := slices.Contains(members, self)
 		if err != nil || !registered {
-			// The topic was made after the last heartbeat, or a broker has
-			// forgotten the member.
 			g.wantBeat()
 		}
 		if err != nil {

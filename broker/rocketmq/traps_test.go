@@ -427,22 +427,55 @@ func TestTrap_ErrorTakenForNoPosition(t *testing.T) {
 func TestTrap_BrokerForgetsPositions(t *testing.T) {
 	t.Parallel()
 	for _, away := range []time.Duration{0, 5 * time.Second} {
-		synctest.Test(t, func(t *testing.T) {
-			c, a, conn := one(t)
-			m := newConsumer(t)
-			m.join(conn, spec)
-			fill(t, conn, "t", 0, 10)
-			time.Sleep(10 * time.Second)
-			a.master.set(down)
-			c.with(func() { a.offsets[offsetKey("g", "t", 0)] = 4 })
-			time.Sleep(away)
-			a.master.set(up)
-			time.Sleep(time.Minute)
-			if got, at := m.bodies(), c.position(); !slices.Equal(got, numbered(10)) || at != 10 {
-				t.Errorf("away for %v: the position is %d, and there came %q", away, at, got)
-			}
-		})
+		for _, all := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				c, a, conn := one(t)
+				m := newConsumer(t)
+				latest := spec
+				latest.From.Kind = driver.Latest
+				m.join(conn, latest)
+				time.Sleep(time.Second)
+				fill(t, conn, "t", 0, 10)
+				time.Sleep(10 * time.Second)
+				a.master.set(down)
+				c.with(func() {
+					if a.offsets[offsetKey("g", "t", 0)] = 4; all {
+						clear(a.offsets)
+					}
+				})
+				time.Sleep(away)
+				a.master.set(up)
+				time.Sleep(time.Minute)
+				if got, at := m.bodies(), c.position(); !slices.Equal(got, numbered(10)) || at != 10 {
+					t.Errorf("away for %v: the position is %d, and there came %q", away, at, got)
+				}
+			})
+		}
 	}
+}
+
+// A broker that is back knows members by their next heartbeat only: a rebalance
+// before that one took the queues away, and what was not stored came again.
+func TestTrap_QueuesAreDroppedWhenABrokerForgets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, false, "a")
+		c.topic("t", 2)
+		conn := c.open(rocketmq.Config{RebalanceEvery: 2 * time.Second}, "client")
+		defer func() { _ = conn.Close(context.Background()) }()
+		h := newHolder()
+		close(h.settle)
+		if _, err := conn.Subscribe(t.Context(), inOrder, h); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		c.with(func() { delete(c.brokers["a"].members, "g") })
+		time.Sleep(5 * time.Second)
+		h.want(t, "the broker had forgotten the member", "assigned", "assigned")
+		if len(c.members("g")) != 1 {
+			t.Errorf("the members are %q", c.members("g"))
+		}
+	})
 }
 
 // A position a little beyond the end, as after a master lost its last messages,
