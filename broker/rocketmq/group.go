@@ -87,6 +87,11 @@ func (c *conn) Subscribe(ctx context.Context, s driver.SubscribeSpec, ev driver.
 			return nil, err
 		}
 	}
+	if s.Broadcast {
+		if err := c.local.ready(s.Group); err != nil {
+			return nil, driver.Errorf(driver.FailedPrecondition, op, "%w", err)
+		}
+	}
 	sub := &subscription{spec: s, ev: ev, closing: make(chan struct{}), gone: make(chan struct{})}
 	if r != nil {
 		sub.began = r.read

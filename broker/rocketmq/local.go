@@ -190,6 +190,25 @@ func (l *localOffsets) set(group string, q Queue, at int64) error {
 		return err
 	}
 	g[q.String()] = at
+	return l.write(group, g)
+}
+
+// ready makes sure that the positions of a group can be read and kept.
+func (l *localOffsets) ready(group string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g, err := l.load(group)
+	if err != nil {
+		return err
+	}
+	if err := l.write(group, g); err != nil {
+		return fmt.Errorf("keep the positions of broadcast group %s in a folder of its own: %w; Config.OffsetDir takes one that can be written", group, err)
+	}
+	return nil
+}
+
+// write replaces the file of a group. mu is held.
+func (l *localOffsets) write(group string, g map[string]int64) error {
 	b, err := json.Marshal(g)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -750,9 +751,17 @@ func TestTrap_HalfWrittenPositions(t *testing.T) {
 		if err := os.WriteFile(files[0], whole[:len(whole)/2], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := run(); len(got) != 0 {
-			t.Errorf("with half a file there came %q", got)
+		refuse := func(what, dir, want string) {
+			conn := c.open(rocketmq.Config{OffsetDir: dir}, "stable")
+			defer func() { _ = conn.Close(context.Background()) }()
+			_, err := conn.Subscribe(t.Context(), broadcast, newConsumer(t))
+			if driver.CodeOf(err) != driver.FailedPrecondition || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v; want an error with %q", what, err, want)
+			}
 		}
+		refuse("half a file", dir, filepath.Base(files[0]))
+		refuse("no folder", files[0], "not a directory")
+		refuse("nothing to be made there", "/dev/null/offsets", "/dev/null")
 		if err := os.WriteFile(files[0], whole, 0o600); err != nil {
 			t.Fatal(err)
 		}
