@@ -16,8 +16,8 @@ import (
 // needed and made again when it was lost.
 type links struct {
 	dial func(ctx context.Context, addr string) (*rpc.Conn, error)
-	// lost is called, from a goroutine of links, when a connection ended that
-	// was not closed here.
+	// lost is called, from a goroutine of links, when a connection ended by which
+	// something had come, and that was not closed here.
 	lost func(addr string)
 	// root ends with the client; attempts to connect end with it.
 	root context.Context //nolint:containedctx // the life of the client, see newLinks
@@ -138,12 +138,12 @@ func (s *links) run(addr string, l *link) {
 	}
 	<-l.conn.Done()
 	s.mu.Lock()
-	open := s.links != nil
+	known := s.links != nil && l.conn.Received() > 0 // or nobody was registered by it
 	if s.links[addr] == l {
 		delete(s.links, addr)
 	}
 	s.mu.Unlock()
-	if open {
+	if known {
 		s.lost(addr)
 	}
 	_ = l.conn.Close() // waits for what is being answered

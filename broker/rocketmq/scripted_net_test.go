@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sluicemq/sluice/broker/remoting"
 )
@@ -38,6 +39,7 @@ const (
 	down           // refuses connections
 	silent         // takes connections and requests and says nothing
 	halfDead       // takes connections and does not even read
+	hangsUp        // takes connections and ends each soon after its first request
 )
 
 // node is one server.
@@ -186,6 +188,10 @@ func (p *peer) read() {
 				answer <- req
 			}
 			continue
+		}
+		if p.s.is() == hangsUp {
+			time.Sleep(10 * time.Millisecond)
+			return
 		}
 		if p.s.is() != up || p.frozen.Load() {
 			continue

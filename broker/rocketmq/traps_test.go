@@ -644,6 +644,32 @@ func TestTrap_ClusterAway(t *testing.T) {
 	})
 }
 
+// A server that ends every connection, as one does that is no broker or has too
+// many clients, was connected to as fast as it could.
+func TestTrap_ServerHangsUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, a, conn := one(t)
+		m := newConsumer(t)
+		m.join(conn, spec)
+		time.Sleep(time.Second)
+		a.master.set(down)
+		a.master.set(hangsUp)
+		before := c.dialed(a.master)
+		time.Sleep(20 * time.Second)
+		if n := c.dialed(a.master) - before; n < 10 || n > 100 { // a few things ask every second
+			t.Errorf("%d connections in 20 s", n)
+		}
+		a.master.set(up)
+		time.Sleep(2 * time.Second)
+		fill(t, conn, "t", 0, 1)
+		time.Sleep(time.Second)
+		if got := m.came(); len(got) != 1 || len(c.members("g")) != 1 {
+			t.Errorf("two seconds after the end there came %q, the members are %q", got, c.members("g"))
+		}
+	})
+}
+
 // Two clusters in one process were one, and closing one client broke another.
 func TestTrap_TwoClustersInOneProcess(t *testing.T) {
 	t.Parallel()
