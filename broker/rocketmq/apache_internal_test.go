@@ -85,7 +85,7 @@ func TestLinks_DialEndedByClose(t *testing.T) {
 		close(dialing)
 		<-ctx.Done()
 		return nil, errors.New("operation was canceled")
-	}, func(string) {}, time.Second)
+	}, func(string) {}, time.Second, slog.New(slog.DiscardHandler))
 	done := make(chan error)
 	go func() {
 		_, err := s.call(t.Context(), time.Second, "127.0.0.1:1", &remoting.Command{})

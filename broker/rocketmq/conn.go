@@ -59,7 +59,7 @@ func newConn(cfg Config, id string) *conn {
 	}
 	c.turn.Store(rand.Uint32())
 	c.root, c.end = context.WithCancelCause(context.Background()) //nolint:forbidigo // the root of the client, ended by Close
-	c.links = newLinks(c.root, c.dial, c.lost, cfg.Timeout)
+	c.links = newLinks(c.root, c.dial, c.lost, cfg.Timeout, c.log)
 	c.names = &nameServers{addrs: cfg.NameServers, links: c.links, timeout: cfg.Timeout}
 	c.routes = newRoutes(c.names, !cfg.NoAutoCreate)
 	c.gather = newGatherer(c)
@@ -261,6 +261,7 @@ func (c *conn) Close(ctx context.Context) error {
 		subs = append(subs, g.all()...)
 	}
 	c.mu.Unlock()
+	c.links.away.close()
 	c.gather.close()
 	c.asks.close()
 	var closing sync.WaitGroup

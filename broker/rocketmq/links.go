@@ -3,6 +3,7 @@ package rocketmq
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type links struct {
 	// quiet is how long a connection says nothing, at least, before it is taken
 	// for dead.
 	quiet time.Duration
+	away  *absences
 
 	mu    sync.Mutex
 	links map[string]*link // nil once closed
@@ -56,15 +58,13 @@ type silence struct {
 const mostSilent = 3
 
 // missed notes that a request got no answer which went out at that time, when so
-// many frames had come. How it ended is no matter: who waits has often less time
-// than the server. It reports whether the connection is to be taken for dead.
+// many frames had come, and none came since. How it ended is no matter: who waits
+// has often less time than the server. It reports whether the connection is to be
+// taken for dead.
 func (l *link) missed(at time.Time, received int64, quiet time.Duration) bool {
 	s := &l.silence
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.conn.Received() != received {
-		return false // slow, and there
-	}
 	if s.requests == 0 || s.received != received {
 		s.requests, s.since, s.received = 0, at, received
 	}
@@ -73,6 +73,15 @@ func (l *link) missed(at time.Time, received int64, quiet time.Duration) bool {
 	}
 	s.requests++
 	return s.requests >= mostSilent && time.Since(s.since) >= quiet
+}
+
+// spoke reports whether something has come since the last request that was
+// missed.
+func (l *link) spoke() bool {
+	s := &l.silence
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.conn.Received() != s.received
 }
 
 // connected reports whether the attempt to connect is over.
@@ -87,9 +96,9 @@ func (l *link) connected() bool {
 
 // newLinks answers links that live until close; root ends attempts to connect.
 func newLinks(
-	root context.Context, dial func(ctx context.Context, addr string) (*rpc.Conn, error), lost func(addr string), quiet time.Duration,
+	root context.Context, dial func(ctx context.Context, addr string) (*rpc.Conn, error), lost func(addr string), quiet time.Duration, log *slog.Logger,
 ) *links {
-	return &links{dial: dial, lost: lost, root: root, quiet: quiet, links: map[string]*link{}}
+	return &links{dial: dial, lost: lost, root: root, quiet: quiet, away: newAbsences(log), links: map[string]*link{}}
 }
 
 // get answers the connection to addr. An attempt to connect is shared by all
@@ -117,6 +126,7 @@ func (s *links) get(ctx context.Context, addr string) (*link, error) {
 
 // run makes one connection and waits for its end.
 func (s *links) run(addr string, l *link) {
+	began := time.Now()
 	conn, err := s.dial(s.root, addr)
 	s.mu.Lock()
 	if s.links == nil || err != nil && s.root.Err() != nil {
@@ -134,19 +144,35 @@ func (s *links) run(addr string, l *link) {
 		if conn != nil {
 			_ = conn.Close()
 		}
+		if !errors.Is(err, errClosed) {
+			s.away.missed(addr, began, err)
+		}
 		return
 	}
 	<-l.conn.Done()
 	s.mu.Lock()
-	known := s.links != nil && l.conn.Received() > 0 // or nobody was registered by it
-	if s.links[addr] == l {
+	// Nobody was registered by a connection that said nothing.
+	known := s.links != nil && l.conn.Received() > 0
+	cut := s.links[addr] == l // not dropped here
+	if cut {
 		delete(s.links, addr)
 	}
 	s.mu.Unlock()
+	if cut {
+		s.silent(addr, l, time.Now(), l.conn.Err())
+	}
 	if known {
 		s.lost(addr)
 	}
 	_ = l.conn.Close() // waits for what is being answered
+}
+
+// silent notes that a server said nothing since then by a connection.
+func (s *links) silent(addr string, l *link, since time.Time, err error) {
+	if l.spoke() {
+		s.away.answered(addr) // and is silent again
+	}
+	s.away.missed(addr, since, err)
 }
 
 // drop ends a connection that is of no use any more; run does the rest.
@@ -189,8 +215,12 @@ func (s *links) call(ctx context.Context, limit time.Duration, addr string, req 
 	switch {
 	case err == nil:
 		l.version.Store(int64(a.Version))
-	case waited(ctx, req.Code, err) && l.missed(at, received, s.quiet):
-		s.drop(addr, l)
+		s.away.answered(addr)
+	case waited(ctx, req.Code, err) && l.conn.Received() == received: // else it is slow, and there
+		s.silent(addr, l, at, err)
+		if l.missed(at, received, s.quiet) {
+			s.drop(addr, l)
+		}
 	}
 	return a, err
 }

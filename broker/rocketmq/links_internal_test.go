@@ -3,6 +3,7 @@ package rocketmq
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -30,7 +31,7 @@ func TestLinks_CloseEndsWhatIsBeingMade(t *testing.T) {
 			mu.Unlock()
 			dialed <- struct{}{}
 			return rpc.New(mine, rpc.Options{}), nil
-		}, func(string) {}, time.Second)
+		}, func(string) {}, time.Second, slog.New(slog.DiscardHandler))
 		var waiting sync.WaitGroup
 		for i := range servers {
 			waiting.Go(func() { _, _ = s.get(t.Context(), fmt.Sprint(i)) })
