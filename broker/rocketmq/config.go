@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,8 +151,12 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("no name server; set sluice.broker to rocketmq://host:port, or Config.NameServers")
 	}
 	for _, a := range c.NameServers {
-		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+		host, port, err := net.SplitHostPort(a)
+		if err != nil || host == "" || port == "" {
 			return c, fmt.Errorf("name server %q; an address is host:port", a)
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return c, fmt.Errorf("name server %q; a port is a number from 1 to 65535", a)
 		}
 	}
 	if (c.AccessKey == "") != (c.SecretKey == "") {

@@ -218,7 +218,7 @@ func (c *conn) reach(ctx context.Context, op string) (int, *driver.Error) {
 		return 0, unanswered(ctx, op, err, false)
 	}
 	if a.Code != remoting.ResSuccess && a.Code != remoting.ResTopicNotExist {
-		return 0, refused(op, addr, a)
+		return 0, refusedRoute(op, addr, a)
 	}
 	return a.Version, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
@@ -36,7 +37,7 @@ const busyFor = 200 * time.Millisecond
 
 // refused makes the error of a response with code other than success.
 func refused(op, addr string, a *remoting.Command) *driver.Error {
-	e := &driver.Error{Op: op, Err: &RefusedError{Code: a.Code, Remark: a.Remark, Addr: addr}}
+	e := &driver.Error{Op: op, Err: &RefusedError{Code: a.Code, Remark: strings.TrimSpace(a.Remark), Addr: addr}}
 	switch a.Code {
 	case remoting.ResSystemBusy, remoting.ResFlowControl:
 		e.Code, e.Retryable, e.RetryAfter = driver.ResourceExhausted, true, busyFor
@@ -91,11 +92,20 @@ func asError(err *driver.Error) error {
 // request would have changed something.
 func unanswered(asked context.Context, op string, err error, changes bool) *driver.Error {
 	maybe := changes
-	if e, ok := errors.AsType[*rpc.Error](err); ok {
-		maybe = changes && e.MaybeDone
+	request, ok := errors.AsType[*rpc.Error](err)
+	if ok {
+		maybe = changes && request.MaybeDone
 	}
 	if asked.Err() != nil {
-		return driver.FromContext(asked, op, maybe)
+		e := driver.FromContext(asked, op, maybe)
+		switch {
+		case !ok:
+		case errors.Is(err, e.Err):
+			e.Err = err // which says whose answer was waited for
+		default:
+			e.Err = fmt.Errorf("%w: %w", e.Err, err)
+		}
+		return e
 	}
 	e := &driver.Error{Code: driver.Unavailable, Op: op, Retryable: true, MaybeDone: maybe, Err: err}
 	switch {

@@ -2,15 +2,20 @@ package rocketmq_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/embedded"
+	"github.com/sluicemq/sluice/broker/remoting"
 	"github.com/sluicemq/sluice/broker/rocketmq"
 )
 
@@ -138,4 +143,45 @@ func TestSilentServer(t *testing.T) {
 	if dials != 1 {
 		t.Errorf("one client made %d connections", dials)
 	}
+}
+
+// Who waits for a name server reads which one it is, whatever ends the wait.
+func TestSilentServer_IsNamed(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	addr := l.Addr().String()
+	refusing := func(context.Context, string, string) (net.Conn, error) {
+		time.Sleep(100 * time.Millisecond)
+		return nil, errors.New("no way there")
+	}
+	for what, cfg := range map[string]rocketmq.Config{"silent": {}, "out of reach": {Dial: refusing}} {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("the caller has no more time"))
+		cfg.NameServers, cfg.OffsetDir = []string{addr}, t.TempDir()
+		_, err := rocketmq.New(cfg).Open(ctx, driver.Config{ClientID: "c"})
+		cancel()
+		if driver.CodeOf(err) != driver.Timeout || !strings.Contains(err.Error(), addr) || strings.Count(err.Error(), "no more time") > 1 {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// The port of a broker given as that of a name server is told as such.
+func TestOpen_NoNameServer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.serve("b:10911", func(_ *peer, req *remoting.Command) *remoting.Command {
+			return &remoting.Command{Code: remoting.ResUnsupported, Remark: fmt.Sprintf(" request type %d not supported", req.Code)}
+		})
+		_, err := rocketmq.New(rocketmq.Config{NameServers: []string{"b:10911"}, Dial: n.dial, OffsetDir: t.TempDir()}).
+			Open(t.Context(), driver.Config{ClientID: "c"})
+		const want = "not a name server: b:10911 answered code 3: request type 105 not supported"
+		if driver.CodeOf(err) != driver.Unsupported || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("open: %v", err)
+		}
+	})
 }

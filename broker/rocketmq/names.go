@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluicemq/sluice/broker/driver"
 	"github.com/sluicemq/sluice/broker/remoting"
 )
 
@@ -54,6 +55,15 @@ func (n *nameServers) ask(ctx context.Context, req *remoting.Command) (*remoting
 		return ignorant, who, nil
 	}
 	return nil, "", fmt.Errorf("no name server answers: %w", errors.Join(errs...))
+}
+
+// refusedRoute makes the error of a name server that did not answer with a route.
+func refusedRoute(op, addr string, a *remoting.Command) *driver.Error {
+	e := refused(op, addr, a)
+	if a.Code == remoting.ResUnsupported {
+		e.Err = fmt.Errorf("not a name server: %w", e.Err) // they know routes, and brokers do not
+	}
+	return e
 }
 
 // share is how long one server may take, at most, while so many are left to be

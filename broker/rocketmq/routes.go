@@ -238,7 +238,7 @@ func (r *routes) ask(ctx context.Context, topic string, t *topicRoute, gap time.
 	if a.Code != remoting.ResSuccess {
 		// What was known counts for those who have work to do: a name server that
 		// has just come back knows nothing before the brokers have told it again.
-		return nil, refused(op, addr, a)
+		return nil, refusedRoute(op, addr, a)
 	}
 	raw, err := remoting.DecodeRoute(a.Body)
 	if err != nil {
