@@ -177,3 +177,31 @@ func TestAbsence_CloseSaysNothing(t *testing.T) {
 		}
 	})
 }
+
+// A topic that does not exist is told of once, and so is its coming; one that is
+// made a moment later is not.
+func TestAbsence_TopicIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _, conn, log := watched(t)
+		m := newConsumer(t)
+		m.join(conn, driver.SubscribeSpec{Group: "g", Topic: "soon"})
+		time.Sleep(time.Second)
+		c.topic("soon", 1)
+		m.join(conn, driver.SubscribeSpec{Group: "g", Topic: "neverthere"})
+		time.Sleep(10 * time.Minute)
+		if lines := log.of(""); !slices.Equal(lines, []string{"WARN no name server knows a topic of a group; it is waited for group=g topic=neverthere"}) {
+			t.Errorf("ten minutes are told as %q", lines)
+		}
+		c.topic("neverthere", 1)
+		time.Sleep(30 * time.Second)
+		if lines := log.of(""); len(lines) != 1 || !strings.HasPrefix(lines[0], "INFO a topic of a group exists now group=g topic=neverthere waited=10m") {
+			t.Errorf("its coming is told as %q", lines)
+		}
+		fill(t, conn, "neverthere", 0, 1)
+		time.Sleep(time.Second)
+		if got := m.came(); len(got) != 1 {
+			t.Errorf("there came %q", got)
+		}
+	})
+}

@@ -64,6 +64,10 @@ type subscription struct {
 	revoke  context.Context //nolint:containedctx // that of Close, set before closing is closed
 	gone    chan struct{}   // closed when Close has done its work
 	err     error           // of Close, set before gone is closed
+	// missing is when the topic was first not there, zero while it is; missed,
+	// that it was told. The goroutine of the group has both.
+	missing time.Time
+	missed  bool
 }
 
 // Subscribe joins a group; see [driver.Conn].
@@ -317,18 +321,18 @@ func (g *group) balance(ctx context.Context) bool {
 			continue
 		}
 		retry = retry || !s.spec.Broadcast && !s.spec.Ordered
-		if !g.balanceTopic(ctx, s.spec.Topic, s.spec.Broadcast) {
+		if !g.balanceTopic(ctx, s.spec.Topic, s.spec.Broadcast, s.found) {
 			settled = false
 		}
 	}
-	if retry && !g.balanceTopic(ctx, driver.RetryTopic(g.name), false) {
+	if retry && !g.balanceTopic(ctx, driver.RetryTopic(g.name), false, func(bool) {}) {
 		settled = false
 	}
 	return settled
 }
 
-// balanceTopic shares the queues of one topic.
-func (g *group) balanceTopic(ctx context.Context, topic string, everything bool) bool {
+// balanceTopic shares the queues of one topic. Found is told whether it exists.
+func (g *group) balanceTopic(ctx context.Context, topic string, everything bool, found func(there bool)) bool {
 	asking, cancel := context.WithTimeoutCause(ctx, g.c.cfg.Timeout, errAttempt)
 	defer cancel()
 	r, err := g.c.routes.get(asking, topic)
@@ -336,9 +340,12 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool)
 		if err.Code != driver.NotFound {
 			g.c.log.Warn("no route for a topic of a group; its queues stay as they are",
 				slog.String("group", g.name), slog.String("topic", topic), slog.Any("error", err))
+		} else {
+			found(false)
 		}
 		return false
 	}
+	found(true)
 	want := r.read
 	if !everything {
 		self := g.memberID() // once: a subscription that closes changes it
@@ -389,6 +396,24 @@ func (g *group) gravity(err error) slog.Level {
 	}
 	g.warned = time.Now()
 	return slog.LevelWarn
+}
+
+// found notes whether the topic exists. One that does not is waited for, which
+// may be what is wanted or a wrong name.
+func (s *subscription) found(there bool) {
+	group, topic := slog.String("group", s.spec.Group), slog.String("topic", s.spec.Topic)
+	switch {
+	case there:
+		if s.missed {
+			s.g.c.log.Info("a topic of a group exists now", group, topic, slog.Duration("waited", time.Since(s.missing).Round(time.Millisecond)))
+		}
+		s.missing, s.missed = time.Time{}, false
+	case s.missing.IsZero():
+		s.missing = time.Now()
+	case !s.missed && time.Since(s.missing) >= awayAfter:
+		s.missed = true
+		s.g.c.log.Warn("no name server knows a topic of a group; it is waited for", group, topic)
+	}
 }
 
 // share answers the queues of the member self, which is one of the members.
