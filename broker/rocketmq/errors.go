@@ -65,6 +65,11 @@ func refused(op, addr string, a *remoting.Command) *driver.Error {
 	case remoting.ResSubscriptionNotExist, remoting.ResSubscriptionNotLatest, remoting.ResFilterDataNotExist,
 		remoting.ResFilterDataNotLatest, remoting.ResIllegalOperation, remoting.ResTransactionFailed:
 		e.Code, e.Retryable = driver.FailedPrecondition, true
+	case remoting.ResSystemError:
+		e.Code, e.Retryable = driver.Unavailable, true
+		if strings.Contains(a.Remark, "AclException") { // what release 4 says of a key or a right
+			e.Code, e.Retryable = driver.PermissionDenied, false
+		}
 	default:
 		// A system error is any failure without a code of its own; Apache's
 		// producers try another broker then.
