@@ -175,9 +175,13 @@ func (f *feed) finish() {
 	wg.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), finalCommit)
 	defer cancel()
-	if err := f.commitLast(ctx); err != nil {
+	err := f.commitLast(ctx)
+	if f.owned.Err() == nil && !f.sure() && (err == nil || err.Code != driver.NotFound && !isRefusal(err)) {
+		f.g.remember(f)
+	}
+	if err != nil {
 		f.err = err
-		f.c.log.Warn("the last position on a queue was not stored; what was settled behind the one before comes again",
+		f.c.log.Warn("the last position on a queue was not stored; if this client ends before the broker is back, what was settled behind the one before comes again",
 			slog.String("group", f.g.name), slog.String("queue", f.queue.String()), slog.Any("error", err))
 	}
 }
@@ -199,7 +203,7 @@ func (f *feed) commitLast(ctx context.Context) *driver.Error {
 			return err
 		}
 		if _, gone := f.c.routes.renew(ctx, f.queue.Topic, commitPause); gone != nil && gone.Code == driver.NotFound {
-			return err // the topic was deleted
+			return gone // the topic was deleted
 		}
 	}
 }

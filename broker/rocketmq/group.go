@@ -41,9 +41,10 @@ type group struct {
 	mu       sync.Mutex
 	subs     map[string]*subscription // by topic
 	feeds    map[Queue]*feed
-	version  int64    // of the subscriptions, a time in milliseconds
-	peers    []string // client ids of the other members at the last rebalance
-	departed []string // client ids that were peers
+	left     map[Queue]leftover // positions that brokers do not know yet
+	version  int64              // of the subscriptions, a time in milliseconds
+	peers    []string           // client ids of the other members at the last rebalance
+	departed []string           // client ids that were peers
 	// registered is the id of the last heartbeat: the one to say farewell with.
 	registered string
 	wanted     time.Time // when a heartbeat was last asked for out of turn
@@ -225,7 +226,7 @@ func (c *conn) newGroup(name string) *group {
 	root, end := context.WithCancel(c.root)
 	g := &group{
 		c: c, name: name, wake: make(chan struct{}, 1), done: make(chan struct{}), end: end, beating: newTurn(),
-		subs: map[string]*subscription{}, feeds: map[Queue]*feed{},
+		subs: map[string]*subscription{}, feeds: map[Queue]*feed{}, left: map[Queue]leftover{},
 	}
 	c.wg.Go(func() {
 		defer close(g.done)
@@ -375,7 +376,11 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool,
 			return false
 		}
 	}
-	return g.apply(topic, want, r)
+	awaited := g.catchUp(asking, topic, want, r)
+	if awaited {
+		g.c.suspect(topic)
+	}
+	return g.apply(topic, want, r) && !awaited
 }
 
 // warnEvery is the least time between two warnings of the same kind.

@@ -213,19 +213,31 @@ func (f *feed) start() bool {
 func (f *feed) firstOffset() (at int64, by *link, err *driver.Error) {
 	by = f.keeper()
 	at, err = f.stored()
-	if err != nil || at != noPosition {
-		return at, by, err
-	}
-	from := f.spec().From
-	if !slices.Contains(f.lanes[0].sub.began, f.queue) {
-		from = driver.Position{} // it was added since, or is one of retries: all of it is new
-	}
-	at, err = f.c.locate(f.ctx, "find where to begin on "+f.queue.String(), f.queue, from)
 	if err != nil {
 		return 0, nil, err
 	}
+	before, err := f.g.remembered(f.ctx, f.queue)
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case before > at:
+		at = before
+	case at != noPosition:
+		f.g.forget(f.queue)
+		return at, by, nil
+	default:
+		from := f.spec().From
+		if !slices.Contains(f.lanes[0].sub.began, f.queue) {
+			from = driver.Position{} // it was added since, or is one of retries: all of it is new
+		}
+		if at, err = f.c.locate(f.ctx, "find where to begin on "+f.queue.String(), f.queue, from); err != nil {
+			return 0, nil, err
+		}
+	}
 	kept, err := f.store(f.ctx, "store where group "+f.g.name+" begins on "+f.queue.String(), at)
-	if !kept {
+	if kept {
+		f.g.forget(f.queue)
+	} else {
 		by = nil
 	}
 	return at, by, err
