@@ -350,12 +350,12 @@ func (g *group) balanceTopic(ctx context.Context, topic string, everything bool,
 	want := r.read
 	if !everything {
 		self := g.memberID() // once: a subscription that closes changes it
-		members, err := g.members(asking, topic, r)
+		members, err := g.members(asking, topic, self, r)
 		if err == nil && !slices.Contains(members, self) {
 			// The topic was made after the last heartbeat, or the broker has
 			// forgotten the member, as one that was killed has.
 			g.c.beatGroup(asking, g)
-			members, err = g.members(asking, topic, r)
+			members, err = g.members(asking, topic, self, r)
 		}
 		registered := slices.Contains(members, self)
 		if err != nil || !registered {
@@ -530,37 +530,79 @@ func parseMember(id string) (client string, marks []string) {
 	return client, strings.Split(rest, memberMark)
 }
 
-// members asks a broker of the topic who is in the group and subscribes to the
-// topic. An empty answer is an answer; no answer is an error. The brokers are asked
-// in the same order by all members, so that they hear the same, and share the time
-// that there is.
-func (g *group) members(ctx context.Context, topic string, r *route) ([]string, error) {
+// members asks the brokers of the topic, all at once, who is in the group and
+// subscribes to the topic. Who is known to one of them is a member: a broker that
+// has just come back does not know those yet that have not heard of it. What
+// comes soon after the first answer counts. An empty answer is an answer; no
+// answer is an error.
+func (g *group) members(ctx context.Context, topic, self string, r *route) ([]string, error) {
+	type answer struct {
+		ids []string
+		err error
+	}
+	brokers := r.brokersOf()
+	answers := make(chan answer, len(brokers))
+	asked := 0
+	for _, broker := range brokers {
+		if addr, _, ok := g.c.routes.replica(broker, masterID); ok {
+			asked++
+			g.c.wg.Go(func() { // it ends with ctx
+				ids, err := g.membersAt(ctx, addr)
+				answers <- answer{ids, err}
+			})
+		}
+	}
+	errs := []error{fmt.Errorf("no broker of topic %s answers", topic)}
+	var ids []string
+	var over <-chan time.Time
+	for range asked {
+		select {
+		case a := <-answers:
+			if a.err != nil {
+				errs = append(errs, a.err)
+				continue
+			}
+			ids = append(ids, a.ids...)
+			if over == nil {
+				soon := time.NewTimer(opinion)
+				defer soon.Stop()
+				over = soon.C
+			}
+			continue
+		case <-over:
+		}
+		break
+	}
+	if over == nil {
+		return nil, errors.Join(errs...)
+	}
+	client, _ := parseMember(self)
+	ids = slices.DeleteFunc(ids, func(id string) bool { // what this client was before it subscribed to more, or less
+		c, _ := parseMember(id)
+		return c == client && id != self
+	})
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	g.notePeers(ids)
+	return subscribers(ids, topic), nil
+}
+
+// membersAt asks one broker who is in the group.
+func (g *group) membersAt(ctx context.Context, addr string) ([]string, error) {
 	op := "list the members of group " + g.name
 	req := &remoting.Command{Code: remoting.ReqGetConsumerListByGroup, Fields: remoting.Fields{{Name: "consumerGroup", Value: g.name}}}
-	var errs []error
-	brokers := r.brokersOf()
-	for i, broker := range brokers {
-		addr, _, ok := g.c.routes.replica(broker, masterID)
-		if !ok {
-			continue
-		}
-		a, err := g.c.links.call(ctx, g.c.share(ctx, len(brokers)-i), addr, req)
-		if err == nil && a.Code != remoting.ResSuccess {
-			err = refused(op, addr, a)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", op, err))
-			continue
-		}
-		list, decodeErr := remoting.DecodeConsumerList(a.Body)
-		if decodeErr != nil {
-			errs = append(errs, decodeErr)
-			continue
-		}
-		g.notePeers(list.ClientIDs)
-		return subscribers(list.ClientIDs, topic), nil
+	a, err := g.c.links.call(ctx, g.c.cfg.Timeout, addr, req)
+	if err == nil && a.Code != remoting.ResSuccess {
+		err = refused(op, addr, a)
 	}
-	return nil, errors.Join(append(errs, fmt.Errorf("no broker of topic %s answers", topic))...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	list, err := remoting.DecodeConsumerList(a.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	return list.ClientIDs, nil
 }
 
 // subscribers are the members that subscribe to the topic, sorted; everybody

@@ -2,6 +2,7 @@ package rocketmq_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -177,6 +178,33 @@ func TestGroup_TakeoverBesideAStuckBroker(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if got := m.names(); len(got) != 8 {
 			t.Errorf("20s after the other member left there are owners of %d queues of 8", len(got))
+		}
+	})
+}
+
+// A broker that has just come back does not know those members yet that have not
+// heard of it: one that had took the queues of the others beside them.
+func TestTrap_QueuesHaveTwoOwnersWhenABrokerIsBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, false, "a", "b")
+		c.topic("t", 4)
+		quick, slow := c.open(rocketmq.Config{RebalanceEvery: 2 * time.Second}, "quick"), c.open(rocketmq.Config{RebalanceEvery: time.Hour}, "slow")
+		defer func() { _ = errors.Join(quick.Close(context.Background()), slow.Close(context.Background())) }()
+		m, n := newConsumer(t), newConsumer(t)
+		m.join(quick, spec)
+		n.join(slow, spec)
+		time.Sleep(9 * time.Second)
+		c.with(func() {
+			for id := range c.brokers["a"].members["g"] {
+				if strings.HasPrefix(id, "slow") {
+					delete(c.brokers["a"].members["g"], id)
+				}
+			}
+		})
+		time.Sleep(9 * time.Second)
+		if len(m.names()) != 4 || len(n.names()) != 4 {
+			t.Errorf("shared as %q and %q", m.names(), n.names())
 		}
 	})
 }
