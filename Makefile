@@ -45,13 +45,6 @@ apache: ## our driver against Apache RocketMQ: the suite of the seam on each kin
 	@cd integration && SLUICE_APACHE=1 $(GO) test -count=1 -timeout 20m $(APACHE) ./apache/...; \
 	status=$$?; cat .cache/apache.txt 2>/dev/null; exit $$status
 
-# The whole takes six minutes of both processors, more than a gate of forty has.
-.PHONY: apache-ci
-apache-ci: ## of apache: two masters and two name servers with the suite, billpay and the kill of a master
-	$(MAKE) apache APACHE="-run '/two_masters/(billpay|a_master_is_killed|suite)'"
-	@test "$$(grep -c '^two masters.* passed ' integration/.cache/apache.txt)" = 3 || \
-	    { echo 'apache-ci: three rows have to pass; what -run names is not there any more' >&2; exit 1; }
-
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 15s; 1000000x is a million executions each)
 	@for p in $$($(GO) list ./...); do \
