@@ -102,7 +102,7 @@ func (c *conn) runningInfo(req *remoting.Command) *remoting.Command {
 }
 
 // status tells what the feed has of its queue: cached is what waits for a
-// Fetch, transaction what is with handlers.
+// Fetch, transaction what is with handlers, and consumed what was settled.
 func (f *feed) status() remoting.QueueRunning {
 	n := f.inFlight()
 	f.mu.Lock()
@@ -110,7 +110,7 @@ func (f *feed) status() remoting.QueueRunning {
 	q := remoting.QueueRunning{
 		MessageQueue: remoting.MessageQueue{Topic: f.queue.Topic, Broker: f.queue.Broker, Queue: f.queue.ID},
 		CommitOffset: f.positionLocked(), CachedCount: int32(f.buffered + f.foreign), TransactionCount: int32(n),
-		Locked: f.lease.held, Dropped: f.stopping(), LastPull: time.Now().UnixMilli(), LastConsume: time.Now().UnixMilli(),
+		Locked: f.lease.held, Dropped: f.stopping(), LastPull: millis(f.lastPull), LastConsume: millis(f.lastSettle),
 	}
 	if f.lease.held {
 		q.LastLock = f.lease.until.Add(-leaseValid).UnixMilli()
@@ -119,6 +119,14 @@ func (f *feed) status() remoting.QueueRunning {
 		q.CachedMin, q.CachedMax = f.open[0].offset, f.open[len(f.open)-1].offset
 	}
 	return q
+}
+
+// millis is a time as tools read it, 0 for none.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }
 
 var _ driver.Conn = (*conn)(nil)

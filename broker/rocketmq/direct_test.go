@@ -176,3 +176,48 @@ func TestDirect_BundledBroker(t *testing.T) {
 		t.Errorf("the listener got message %s, want %s", id, r.ID)
 	}
 }
+
+// What operators are told of a queue is what is so: one whose handler stands
+// still looks like that.
+func TestRunningInfo_Times(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, conn := of(t, remoting.Version, remoting.Version, rocketmq.Config{PullWait: 5 * time.Second, Prefetch: 2})
+		defer func() { _ = conn.Close(context.Background()) }()
+		n := nobody{make(chan driver.Lane, 8)}
+		if _, err := conn.Subscribe(t.Context(), driver.SubscribeSpec{Group: "g", Topic: "t", Ordered: true}, n); err != nil {
+			t.Fatal(err)
+		}
+		l := <-n.assigned
+		look := func() remoting.QueueRunning {
+			var m *peer
+			c.with(func() {
+				for _, m = range c.brokers["a"].members["g"] {
+				}
+			})
+			a := m.ask(&remoting.Command{Code: remoting.ReqGetConsumerRunningInfo, Fields: remoting.Fields{{Name: "consumerGroup", Value: "g"}}})
+			info, err := remoting.DecodeRunningInfo(a.Body)
+			if err != nil || len(info.Queues) != 1 {
+				t.Fatalf("%d queues, %v", len(info.Queues), err)
+			}
+			return info.Queues[0]
+		}
+		if q := look(); q.LastConsume != 0 {
+			t.Errorf("nothing was consumed, and something at %d", q.LastConsume)
+		}
+		fill(t, conn, "t", 0, 8)
+		ds, err := l.Fetch(t.Context(), 2)
+		if err != nil || len(ds) == 0 {
+			t.Fatalf("fetched %d messages, %v", len(ds), err)
+		}
+		if err := l.Settle(t.Context(), []driver.Settlement{{Delivery: ds[0], Outcome: driver.Ack}}); err != nil {
+			t.Fatal(err)
+		}
+		settled := time.Now().UnixMilli()
+		time.Sleep(20 * time.Second) // the other one is with its handler, and there is no room
+		stands := time.Now().UnixMilli()
+		if q := look(); q.LastConsume != settled || stands-q.LastPull < 10_000 || stands-q.LastPull > 20_000 {
+			t.Errorf("consumed %d ms and pulled %d ms ago; want 20000 and about as long", stands-q.LastConsume, stands-q.LastPull)
+		}
+	})
+}

@@ -72,6 +72,9 @@ type feed struct {
 	gap       *driver.GapError
 	replica   int64 // number of the broker to pull from
 	begun     bool  // the position is known
+	// lastPull is when the last pull went out, lastSettle when something was
+	// settled; operators look at them for queues that stand still.
+	lastPull, lastSettle time.Time
 }
 
 // entry is one message from its pull to its settlement.
@@ -303,7 +306,7 @@ func (f *feed) begin(cancel func()) (request, bool) {
 	q := request{epoch: f.epoch, offset: f.next, most: max(pullBatch, f.c.cfg.Prefetch-f.buffered-f.foreign), began: time.Now()}
 	var ok bool
 	q.addr, q.master, ok = f.c.routes.replica(f.queue.Broker, f.replica)
-	f.stopPull = cancel
+	f.stopPull, f.lastPull = cancel, q.began
 	return q, ok
 }
 
@@ -508,6 +511,7 @@ func (f *feed) settledLocked(e *entry) {
 
 // settledSome follows entries that are done. f.mu is held.
 func (f *feed) settledSome() {
+	f.lastSettle = time.Now()
 	f.positionLocked()
 	f.nudge()
 }
