@@ -32,7 +32,7 @@ func subscriptionData(s driver.SubscribeSpec, version int64) remoting.Subscripti
 func (c *conn) agree(ctx context.Context, op string, s driver.SubscribeSpec) *driver.Error {
 	addrs := c.routes.addresses([]string{s.Topic, driver.RetryTopic(s.Group)}, false)
 	lists := make([]remoting.ConnectionList, len(addrs))
-	asking, cancel := context.WithTimeoutCause(ctx, c.share(ctx, 2), errAttempt)
+	asking, cancel := context.WithTimeoutCause(ctx, portion(ctx, c.cfg.Timeout, 2), errAttempt)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i, addr := range addrs {
@@ -137,7 +137,7 @@ func (c *conn) checkFilter(ctx context.Context, op string, s driver.SubscribeSpe
 	var err *driver.Error
 	addrs := c.routes.addresses([]string{s.Topic}, false)
 	for i, addr := range addrs {
-		asking, cancel := context.WithTimeoutCause(ctx, c.share(ctx, len(addrs)-i+1), errAttempt)
+		asking, cancel := context.WithTimeoutCause(ctx, portion(ctx, c.cfg.Timeout, len(addrs)-i+1), errAttempt)
 		_, err = c.call(asking, op, addr, req, false)
 		cancel()
 		if err == nil || isRefusal(err) {

@@ -37,7 +37,7 @@ func (n *nameServers) ask(ctx context.Context, req *remoting.Command) (*remoting
 	var who string
 	for i := range n.addrs {
 		at := (first + i) % len(n.addrs)
-		a, err := n.links.call(ctx, n.share(ctx, most, len(n.addrs)-i), n.addrs[at], req)
+		a, err := n.links.call(ctx, portion(ctx, most, len(n.addrs)-i), n.addrs[at], req)
 		if err == nil {
 			if knowsNothing(req.Code, a) {
 				ignorant, who, most = a, n.addrs[at], min(most, opinion)
@@ -66,9 +66,9 @@ func refusedRoute(op, addr string, a *remoting.Command) *driver.Error {
 	return e
 }
 
-// share is how long one server may take, at most, while so many are left to be
-// asked.
-func (n *nameServers) share(ctx context.Context, most time.Duration, left int) time.Duration {
+// portion is how long one of several servers, or of several steps, may take, at
+// most, while so many are left in what is left of ctx.
+func portion(ctx context.Context, most time.Duration, left int) time.Duration {
 	if end, ok := ctx.Deadline(); ok {
 		return min(most, time.Until(end)/time.Duration(left))
 	}
